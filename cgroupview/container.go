@@ -1,0 +1,138 @@
+package cgroupview
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lensfs/cgroupview/kfile"
+
+	"golang.org/x/sys/unix"
+)
+
+// Container is whoever asks: the processes of one pid namespace, or those of one cgroup of the host. It reads what its cgroup allows and uses.
+type Container struct {
+	// Name is what a person would call it: the last part of its cgroup's path. Two containers may have the same one.
+	Name string
+
+	r     *Resolver
+	ns    uint64       // inode of its pid namespace; 0 for processes of the host
+	init  uint32       // its init, as we see it
+	start uint64       // when init started, in ticks since boot
+	pidfd atomic.Int32 // of init; -1 where there is none
+
+	paths  atomic.Pointer[paths] // root of its cgroup in each hierarchy
+	used   atomic.Int64          // when it was asked for last, for groups of the host: nanoseconds since boot
+	lookMu sync.Mutex
+	group  string        // guarded by lookMu: /proc/INIT/cgroup as it was
+	looked time.Duration // guarded by lookMu: when it was, since boot
+
+	clock cpuClock
+}
+
+// userHZ is the unit of starttime and of all of /proc/stat: USER_HZ, 100 on every architecture that runs containers.
+const userHZ = 100
+
+// IsHost says that the container is a part of the host: it has no init of its own.
+func (c *Container) IsHost() bool { return c.ns == 0 }
+
+// Age is the time since the container's init started; never negative, and 0 for the host.
+func (c *Container) Age() time.Duration {
+	if c.IsHost() {
+		return 0
+	}
+	return max(0, c.r.boottime()-time.Duration(c.start)*(time.Second/userHZ))
+}
+
+// Young says that the container began less than a second ago: its limits may still be on their way (runc 1.1.5 binds the views before it writes
+// them), so nothing about it is to be kept.
+func (c *Container) Young() bool { return !c.IsHost() && c.Age() < time.Second }
+
+// lookEvery is how often a container that is being read is asked again where its init's cgroup is. A service manager moves init soon
+// after it started, a supervisor perhaps later; /proc/PID/cgroup takes the kernel's cgroup_mutex, so it is not read each time.
+const lookEvery = time.Second
+
+// Look makes sure that the container's cgroup is known as it was a moment ago. It is called before its numbers are read.
+func (c *Container) Look() {
+	if c.IsHost() {
+		return
+	}
+	c.lookMu.Lock()
+	defer c.lookMu.Unlock()
+	if c.r.boottime()-c.looked < lookEvery && !c.Young() {
+		return
+	}
+	b := kfile.GetBuffer()
+	defer b.Put()
+	if c.alive(b) { // of a dead init cgroup v1 says "/", which is the host
+		c.relocate(b)
+	}
+}
+
+// locate finds the container's cgroup for the first time.
+func (c *Container) locate(b *kfile.Buffer) error {
+	c.lookMu.Lock()
+	defer c.lookMu.Unlock()
+	return c.relocate(b)
+}
+
+func (c *Container) relocate(b *kfile.Buffer) error {
+	text, err := c.r.proc.Read(b, b.Pid(c.init), "cgroup")
+	if err != nil {
+		return err
+	}
+	c.looked = c.r.boottime()
+	if c.group == string(text) {
+		return nil
+	}
+	group := string(text)
+	p := c.r.roots(c.init, c.r.layout.parseCgroup(text))
+	// By its start time, not the descriptor: that may have been closed under us.
+	if start, err := c.r.startTime(b, c.init); err != nil || start != c.start {
+		return unix.ESRCH
+	}
+	c.group = group
+	c.paths.Store(&p)
+	return nil
+}
+
+// alive says whether the container's init runs. As long as it does, the inode number of its pid namespace is nobody else's.
+func (c *Container) alive(b *kfile.Buffer) bool {
+	if fd := c.pidfd.Load(); fd >= 0 {
+		fds := [1]unix.PollFd{{Fd: fd, Events: unix.POLLIN}}
+		n, err := unix.Poll(fds[:], 0)
+		return err != nil || n == 0 // readable: it has ended
+	}
+	start, err := c.r.startTime(b, c.init)
+	return err == nil && start == c.start
+}
+
+func (c *Container) close() {
+	if fd := c.pidfd.Swap(-1); fd >= 0 {
+		unix.Close(int(fd))
+	}
+}
+
+func (c *Container) touch()                   { c.used.Store(int64(c.r.boottime())) }
+func (c *Container) untouched() time.Duration { return c.r.boottime() - time.Duration(c.used.Load()) }
+
+// name gives the last part of the group's path, without what LXC, systemd and the container engines put around it.
+func (p *paths) name() string {
+	path := "/"
+	for _, c := range [...]controller{memory, unified, cpu, cpuset} {
+		if p[c] != "" && p[c] != "/" {
+			path = p[c]
+			break
+		}
+	}
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	for _, prefix := range [...]string{"lxc.payload.", "docker-", "libpod-", "crio-", "cri-containerd-"} {
+		name = strings.TrimPrefix(name, prefix)
+	}
+	name = strings.TrimSuffix(name, ".scope")
+	if name == "" {
+		return "host"
+	}
+	return name
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// lxcfsCommand is LXCFS's command line. What has no meaning here is warned about, never refused: it stands in unit files all over the world.
+func lxcfsCommand() *cobra.Command {
+	o := serveOptions{runtimeDir: "/run"}
+	var cfs bool
+	cmd := &cobra.Command{
+		Use:           "lxcfs [flags] DIR",
+		Short:         "lensfs with LXCFS's command line",
+		Version:       version + " (lensfs)",
+		Args:          cobra.ExactArgs(1),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.tree = args[0]
+			o.quota = "ignore"
+			if cfs {
+				o.quota = "min"
+			}
+			if o.pidfile == "" {
+				o.pidfile = filepath.Join(o.runtimeDir, "lxcfs.pid")
+			}
+			warnMeaningless(cmd)
+			return serve(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.BoolVarP(&o.debug, "debug", "d", false, "write every request to standard error")
+	f.BoolP("foreground", "f", false, "stay in the foreground, as always")
+	f.StringVarP(&o.pidfile, "pidfile", "p", "", "write the process number to this `file` (default DIR of --runtime-dir/lxcfs.pid)")
+	f.BoolVarP(&o.noSwap, "disable-swap", "u", false, "show no swap")
+	f.BoolVar(&o.noZswap, "disable-zswap", false, "show no compressed swap")
+	f.BoolVar(&cfs, "enable-cfs", false, "let a CPU quota limit the CPUs shown")
+	f.StringVar(&o.runtimeDir, "runtime-dir", "/run", "keep state in this `directory`")
+	f.BoolP("version", "v", false, "print the version")
+	for name, why := range meaningless {
+		if name == "o" {
+			f.StringP("options", "o", "", "no meaning here: "+why)
+			continue
+		}
+		short := map[string]string{"enable-loadavg": "l", "single-threaded": "s"}[name]
+		f.BoolP(name, short, false, "no meaning here: "+why)
+	}
+	return cmd
+}
+
+// meaningless are the options of LXCFS that lensfs takes without doing anything, with the reason.
+var meaningless = map[string]string{
+	"o":               "lensfs mounts without libfuse, which these are for",
+	"enable-loadavg":  "lensfs has no loadavg",
+	"single-threaded": "LXCFS ignores it too",
+	"enable-pidfd":    "lensfs always uses them",
+	"enable-cgroup":   "containers have cgroup namespaces since Linux 4.6",
+	"enable-psi-poll": "it lets a container end LXCFS",
+}
+
+func warnMeaningless(cmd *cobra.Command) {
+	for name, why := range meaningless {
+		if name == "o" {
+			name = "options"
+		}
+		if cmd.Flags().Changed(name) {
+			slog.Warn(fmt.Sprintf("--%s has no meaning here: %s", name, why))
+		}
+	}
+}

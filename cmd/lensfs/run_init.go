@@ -1,0 +1,114 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// initCommand is the first process of a container made by run: it mounts, starts the command, and reaps.
+func initCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "init",
+		Short:  "The first process of a container, started by run",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE:   func(*cobra.Command, []string) error { return runInit(os.NewFile(3, "config")) },
+	}
+}
+
+func runInit(config io.ReadCloser) error {
+	if os.Getpid() != 1 {
+		return errors.New("init is started by \"lensfs run\"")
+	}
+	// Blocks until run has put us into the cgroup: nothing before that may be seen as ours.
+	var cfg initConfig
+	if err := errors.Join(json.NewDecoder(config).Decode(&cfg), config.Close()); err != nil {
+		return fmt.Errorf("run has gone: %w", err)
+	}
+	if err := mountViews(cfg.Tree); err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(cfg.Name)); err != nil {
+		return fmt.Errorf("set the host name: %w", err)
+	}
+	status, err := runAsInit(cfg.Command)
+	if err != nil {
+		return err
+	}
+	if status != 0 {
+		return exitCode(status)
+	}
+	return nil
+}
+
+// mountViews gives us a /proc of our own and binds the views over it and over /sys.
+func mountViews(tree string) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mounts private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	return errors.Join(bindFiles(filepath.Join(tree, "proc"), "/proc"), bindFiles(filepath.Join(tree, "sys/devices/system/cpu"), "/sys/devices/system/cpu"))
+}
+
+// bindFiles binds each file of from over its namesake in to.
+func bindFiles(from, to string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return fmt.Errorf("views: %w", err)
+	}
+	for _, e := range entries {
+		target := filepath.Join(to, e.Name())
+		if _, err := os.Lstat(target); err != nil {
+			continue // this kernel has no such file, so the container has none
+		}
+		if err := unix.Mount(filepath.Join(from, e.Name()), target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("bind %s: %w", target, err)
+		}
+	}
+	return nil
+}
+
+// runAsInit runs the command and does what the first process of a pid namespace has to: pass signals on, and reap whoever is left.
+func runAsInit(command []string) (status int, err error) {
+	path, err := exec.LookPath(command[0])
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "lensfs: %v\n", err)
+		if errors.Is(err, os.ErrPermission) {
+			return 126, nil
+		}
+		return 127, nil
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	child, err := os.StartProcess(path, command, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Env: append(os.Environ(), "container=lensfs")})
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "lensfs: %v\n", err)
+		return 126, nil
+	}
+	go forward(signals, child)
+	for {
+		var w syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &w, 0, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("wait: %w", err)
+		}
+		if pid == child.Pid && (w.Exited() || w.Signaled()) {
+			return statusOf(w), nil
+		}
+	}
+}

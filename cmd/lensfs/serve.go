@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"lensfs/cgroupview"
+	"lensfs/fs"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// serveOptions is what both command lines, lensfs' own and LXCFS's, come to.
+type serveOptions struct {
+	tree       string
+	runtimeDir string
+	pidfile    string
+	quota      string
+	noSwap     bool
+	noZswap    bool
+	debug      bool
+}
+
+func serveCommand() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Mount the views and serve them, in the foreground",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.tree, "tree", "/var/lib/lxcfs", "mount the shared tree, which LXC and Incus expect, on this `directory`")
+	f.StringVar(&o.quota, "cpu-quota", "min", "what a CPU quota does to the CPUs shown: `mode` min (the smaller of it and the cpuset), ignore, first (even beyond the cpuset)")
+	f.StringVar(&o.pidfile, "pidfile", "", "write the process number to this `file`")
+	f.StringVar(&o.runtimeDir, "runtime-dir", "/run", "keep state in this `directory`")
+	f.BoolVar(&o.debug, "debug", false, "write every request to standard error")
+	return cmd
+}
+
+// serve runs the daemon until it is told to end.
+func serve(ctx context.Context, o serveOptions) error {
+	if os.Geteuid() != 0 {
+		return errors.New("only root may mount file systems for every container: run it with sudo, or as a service")
+	}
+	quota, err := cgroupview.ParseQuotaMode(o.quota)
+	if err != nil {
+		return fmt.Errorf("--cpu-quota: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(orBackground(ctx), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer stop()
+	// LXCFS reloads itself and shows the host's values on these; nobody who sends them expects the daemon to end.
+	signal.Ignore(syscall.SIGUSR1, syscall.SIGUSR2)
+	raiseFileLimit()
+
+	d, err := fs.Start(fs.Config{
+		Tree:     o.tree,
+		StateDir: filepath.Join(o.runtimeDir, "lensfs.state"),
+		Views:    fs.Views{Quota: quota, NoSwap: o.noSwap, NoZswap: o.noZswap},
+		Debug:    o.debug,
+	})
+	if err != nil {
+		return err
+	}
+	pidfile, err := writePidfile(o.pidfile)
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
+	slog.Info("ready", "tree", o.tree, "cgroups", d.String(), "cpu-quota", quota, "version", version, "pid", os.Getpid())
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		slog.Warn("systemd was not told that lensfs is ready", "err", err)
+	}
+	select {
+	case <-ctx.Done():
+		slog.Info("ending: told to by a signal")
+	case <-d.Ended():
+		err = fmt.Errorf("the kernel has ended the connection of %s: somebody unmounted or aborted it", o.tree)
+	}
+	return errors.Join(err, d.Close(), pidfile.remove())
+}
+
+func orBackground(ctx context.Context) context.Context {
+	if ctx == nil {
+		return context.Background()
+	}
+	return ctx
+}
+
+// raiseFileLimit makes room for a descriptor for each container; without it, start times take their place.
+func raiseFileLimit() {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return
+	}
+	l.Cur = l.Max
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		slog.Warn("the limit of open files stays", "err", err)
+	}
+}

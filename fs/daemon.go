@@ -1,0 +1,157 @@
+// Package fs is the FUSE side of lensfs: the table of files, the requests, the mounts. It alone knows go-fuse.
+package fs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"lensfs/cgroupview"
+	"lensfs/procview"
+)
+
+// Config is what an operator chooses.
+type Config struct {
+	Tree     string // where the shared tree is mounted
+	StateDir string // where claims are kept
+	Views    Views
+	Debug    bool // have go-fuse write every request to standard error
+}
+
+// Views is how the views are made, the same for every container.
+type Views struct {
+	Quota   cgroupview.QuotaMode // what a CPU quota does to the number of CPUs
+	NoSwap  bool                 // no container has swap
+	NoZswap bool
+}
+
+// Daemon serves. It is made by Start and ended by Close.
+type Daemon struct {
+	Stats Stats
+
+	claim   *claim
+	shared  *mountpoint
+	render  *renderer
+	stop    chan struct{}
+	stopped sync.WaitGroup
+}
+
+// Start claims the directories, mounts and serves. When it returns without an error, the files can be read.
+func Start(cfg Config) (*Daemon, error) {
+	resolver, host, err := cfg.Views.open()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := mountDir(cfg.Tree)
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{stop: make(chan struct{})}
+	d.render = &renderer{resolver: resolver, host: host, stats: &d.Stats}
+	if d.claim, err = newClaim(cfg.StateDir, dir); err != nil {
+		return nil, err
+	}
+	if err := clearDead(dir); err != nil {
+		return nil, errors.Join(err, d.claim.release())
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, errors.Join(err, d.claim.release())
+	}
+	if d.shared, err = mount(dir, newShared(newTree(files), d.render), &d.Stats, cfg.Debug); err != nil {
+		return nil, errors.Join(err, d.claim.release())
+	}
+	d.stopped.Go(d.sweepNowAndThen)
+	return d, nil
+}
+
+// open opens what the views are made of.
+func (v Views) open() (*cgroupview.Resolver, *procview.Host, error) {
+	resolver, err := cgroupview.New(cgroupview.Options{Root: "/", Quota: v.Quota})
+	if err != nil {
+		return nil, nil, err
+	}
+	host, err := procview.NewHost(procview.Options{Root: "/", NoSwap: v.NoSwap, NoZswap: v.NoZswap}, resolver)
+	if err != nil {
+		return nil, nil, err
+	}
+	return resolver, host, nil
+}
+
+// mountDir gives the directory as /proc/self/mountinfo will name it. Its last part is not looked at: a dead or hung mount may be on it.
+func mountDir(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(abs), 0o755); err != nil {
+		return "", err
+	}
+	up, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(up, filepath.Base(abs)), nil
+}
+
+// sweepEvery is how soon an ended container is forgotten.
+const sweepEvery = 5 * time.Second
+
+func (d *Daemon) sweepNowAndThen() {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-d.stop:
+			return
+		case <-ticker.C:
+			d.render.sweep()
+		}
+	}
+}
+
+// String says what the daemon found, for the log.
+func (d *Daemon) String() string { return d.render.resolver.String() }
+
+// Ended is closed when the kernel has ended the connection: somebody unmounted the tree and the last container that used it has gone, or it was aborted.
+func (d *Daemon) Ended() <-chan struct{} { return d.shared.served }
+
+// Close unmounts and gives the directories free.
+func (d *Daemon) Close() error {
+	close(d.stop)
+	d.stopped.Wait()
+	return errors.Join(d.shared.unmount(), d.claim.release())
+}
+
+// Show gives the text of a file as process pid would read it, without a mount.
+func Show(pid uint32, views Views, path string) ([]byte, error) {
+	f, err := find(path)
+	if err != nil {
+		return nil, err
+	}
+	resolver, host, err := views.open()
+	if err != nil {
+		return nil, err
+	}
+	return f.source(nil, host, resolver.Of(pid))
+}
+
+// find gives the file that an operator named: "/proc/meminfo", "proc/meminfo", "meminfo" or "cpu/online".
+func find(path string) (*file, error) {
+	want := "/" + strings.TrimPrefix(filepath.Clean(path), "/")
+	var known []string
+	for i := range files {
+		f := &files[i]
+		if f.isDir() {
+			continue
+		}
+		if strings.HasSuffix("/"+f.path, want) {
+			return f, nil
+		}
+		known = append(known, "/"+f.path)
+	}
+	return nil, fmt.Errorf("%s: lensfs does not have this file; it has %s", path, strings.Join(known, ", "))
+}

@@ -1,0 +1,149 @@
+package fs
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// fsName is what the mounts are called: "lxcfs DIR fuse.lxcfs" in /proc/mounts. LXC, util-linux, pam_cgfs and osctld's tests look for it.
+const fsName = "lxcfs"
+
+// maxRead is the largest READ. Larger reads(2) come in pieces; go-fuse keeps a buffer of this size for each of its threads.
+const maxRead = 64 << 10
+
+// mountpoint is one FUSE connection of ours and the directory it is mounted on.
+type mountpoint struct {
+	dir    string
+	id     int // of the mount, in /proc/self/mountinfo
+	server *fuse.Server
+	served chan struct{} // closed when the kernel has ended the connection
+}
+
+// mount mounts fs on dir and starts to serve. Nothing that the daemon does later may touch a file beneath dir: it would wait for itself.
+func mount(dir string, fs fuse.RawFileSystem, stats *Stats, debug bool) (*mountpoint, error) {
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
+	}
+	// Read-only as a whole: writing fails in the kernel with EROFS, and reads do not make it ask for attributes anew (atime).
+	// default_permissions: it checks the modes, without an ACCESS request. allow_other: containers are other users.
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=%d", fd, maxRead)
+	if err := unix.Mount(fsName, dir, "fuse."+fsName, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_RDONLY, options); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("mount on %s: %w", dir, err)
+	}
+	m := &mountpoint{dir: dir, served: make(chan struct{})}
+	top, err := topMount(dir)
+	if err != nil || top == nil {
+		return nil, errors.Join(fmt.Errorf("mount on %s: it is not among the mounts of this process", dir), err, unix.Unmount(dir, unix.MNT_DETACH), unix.Close(fd))
+	}
+	m.id = top.ID
+	m.server, err = fuse.NewServer(fs, fmt.Sprintf("/dev/fd/%d", fd), &fuse.MountOptions{
+		FsName: fsName, Name: fsName,
+		MaxWrite:           maxRead,
+		MaxBackground:      128, // RELEASEs of one container must not hold up another's
+		DisableXAttrs:      true,
+		DisableSplice:      true, // our replies are memory, and small
+		DisableReadDirPlus: true,
+		SyncRead:           true,
+		Debug:              debug,
+		Logger:             goFuseLog(stats, debug),
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("mount on %s: %w", dir, err), m.unmount())
+	}
+	go func() {
+		m.server.Serve()
+		close(m.served)
+	}()
+	return m, nil
+}
+
+// goFuseLog counts what go-fuse would log. It writes a line for each reply that the kernel no longer wants, and so for each reader killed:
+// a container could fill the host's disk.
+func goFuseLog(stats *Stats, debug bool) *log.Logger {
+	if debug {
+		return log.New(os.Stderr, "", log.Lmicroseconds)
+	}
+	return log.New(unsent{stats}, "", 0)
+}
+
+type unsent struct{ stats *Stats }
+
+func (u unsent) Write(line []byte) (int, error) {
+	u.stats.Unsent.Add(1)
+	return len(line), nil
+}
+
+// unmount takes the mount off its directory, unless somebody has put another over it. Containers that still hold files of it find them dead.
+func (m *mountpoint) unmount() error {
+	top, err := topMount(m.dir)
+	if err != nil {
+		return err
+	}
+	if top == nil || top.ID != m.id {
+		return nil // gone already, or not ours
+	}
+	if err := unix.Unmount(m.dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		return fmt.Errorf("unmount %s: %w", m.dir, err)
+	}
+	return nil
+}
+
+// topMount gives the mount that is on dir now, nil if there is none. It reads a list: to look at the directory would be to ask its server.
+func topMount(dir string) (*mountinfo.Info, error) {
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	if err != nil {
+		return nil, fmt.Errorf("mounts of this process: %w", err)
+	}
+	if len(mounts) == 0 {
+		return nil, nil
+	}
+	return mounts[len(mounts)-1], nil
+}
+
+// answers is how long a mount that we find may take to show that it lives.
+const answers = 2 * time.Second
+
+// clearDead makes dir ready to be mounted on. A FUSE mount whose server has died is taken off; one that lives is somebody's, and stays.
+func clearDead(dir string) error {
+	for {
+		top, err := topMount(dir)
+		if err != nil {
+			return err
+		}
+		if top == nil || !strings.HasPrefix(top.FSType, "fuse") {
+			return nil
+		}
+		if !isDead(dir) {
+			return fmt.Errorf("%s: a %s file system is mounted there already, and its server lives (is lxcfs running?): stop it, or choose another directory", dir, top.FSType)
+		}
+		if err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount the dead file system on %s: %w", dir, err)
+		}
+	}
+}
+
+// isDead says whether the server of the file system on dir has ended. One that does not answer in time counts as living.
+func isDead(dir string) bool {
+	dead := make(chan bool, 1)
+	go func() {
+		var st unix.Statfs_t
+		err := unix.Statfs(dir, &st)
+		dead <- errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
+	}()
+	select {
+	case d := <-dead:
+		return d
+	case <-time.After(answers):
+		return false
+	}
+}

@@ -1,0 +1,179 @@
+package fs
+
+import (
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// shared serves the tree that LXCFS has, at LXCFS's place: one inode for all, the caller looked up at each read.
+//
+// Nothing of it may stay in the kernel's page cache, which is one for all containers: reads go past it (FOPEN_DIRECT_IO), and those that cannot
+// (splice, sendfile, a page fault in a mapping) are refused, see Read.
+type shared struct {
+	fuse.RawFileSystem // answers ENOSYS to everything else
+	tree               *tree
+	render             *renderer
+	handles            *handles
+}
+
+func newShared(t *tree, r *renderer) *shared {
+	return &shared{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: t, render: r, handles: newHandles()}
+}
+
+func (s *shared) String() string { return fsName }
+
+// forever is how long the kernel may remember what never changes.
+const forever = 24 * time.Hour
+
+func (s *shared) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) (code fuse.Status) {
+	defer s.render.survive(&code)
+	f := s.tree.child(in.NodeId, name)
+	if f == nil {
+		out.SetEntryTimeout(forever) // node id 0: it does not exist, and need not be asked for again
+		return fuse.OK
+	}
+	out.NodeId = f.number
+	out.SetEntryTimeout(forever)
+	out.SetAttrTimeout(s.attr(f, in.Pid, &out.Attr))
+	return fuse.OK
+}
+
+func (s *shared) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) (code fuse.Status) {
+	defer s.render.survive(&code)
+	f := s.tree.file(in.NodeId)
+	if f == nil {
+		return fuse.ENOENT
+	}
+	out.SetTimeout(s.attr(f, in.Pid, &out.Attr))
+	return fuse.OK
+}
+
+// attr fills in the attributes of f as pid is to see them, and says how long they hold. The size of a file is the caller's own:
+// tail, wc and busybox's cat, which calls sendfile, believe it.
+func (s *shared) attr(f *file, pid uint32, out *fuse.Attr) time.Duration {
+	fillAttr(f, f.number, out)
+	if f.isDir() {
+		return forever
+	}
+	if snap, err := s.render.lock(s.render.of(pid), f); err == nil {
+		out.Size = uint64(len(snap.text))
+		setTimes(out, snap.at)
+		snap.mu.Unlock()
+	}
+	return 0
+}
+
+func fillAttr(f *file, ino uint64, out *fuse.Attr) {
+	out.Ino = ino
+	out.Mode = f.mode
+	out.Nlink = 1
+	out.Blksize = 4096
+	if f.isDir() {
+		out.Nlink = 2
+	}
+}
+
+func setTimes(out *fuse.Attr, at time.Time) {
+	out.SetTimes(&at, &at, &at)
+}
+
+func (s *shared) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) (code fuse.Status) {
+	defer s.render.survive(&code)
+	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+		return fuse.EROFS
+	}
+	out.Fh = s.handles.add()
+	// NOFLUSH (Linux 5.16): else every close(2) is a request, and one that a killed task cannot leave.
+	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
+	return fuse.OK
+}
+
+// fuseReadLockOwner is set in the flags of a READ that goes past the page cache: fs/fuse/file.c gives the owner in fuse_direct_io only.
+const fuseReadLockOwner = 1 << 1
+
+// Read answers with what the caller's container is to see.
+//
+// A READ that would fill the page cache is refused: its page would be there for every other container (LXCFS hands one container's
+// meminfo to another's sendfile that way). EINVAL is what makes cat, cp and busybox fall back from splicing to reading.
+func (s *shared) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (res fuse.ReadResult, code fuse.Status) {
+	defer s.render.survive(&code)
+	f := s.tree.file(in.NodeId)
+	if f == nil {
+		return nil, fuse.ENOENT
+	}
+	if f.isDir() {
+		return nil, fuse.EISDIR
+	}
+	if in.ReadFlags&fuseReadLockOwner == 0 {
+		return nil, fuse.EINVAL
+	}
+	s.render.stats.Requests.Add(1)
+	n, err := s.handles.get(in.Fh).read(buf, in.Offset, func() (*snapshot, error) {
+		return s.render.lock(s.render.of(in.Pid), f)
+	})
+	if err != nil {
+		return nil, status(err)
+	}
+	return newResult(buf[:n]), fuse.OK
+}
+
+func (s *shared) Release(_ <-chan struct{}, in *fuse.ReleaseIn) { s.handles.release(in.Fh) }
+
+func (s *shared) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
+
+func (s *shared) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) (code fuse.Status) {
+	defer s.render.survive(&code)
+	f := s.tree.file(in.NodeId)
+	if f == nil {
+		return fuse.ENOENT
+	}
+	if !f.isDir() {
+		return fuse.ENOTDIR
+	}
+	return fuse.OK
+}
+
+func (s *shared) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) (code fuse.Status) {
+	defer s.render.survive(&code)
+	f := s.tree.file(in.NodeId)
+	if f == nil {
+		return fuse.ENOENT
+	}
+	up := s.tree.parents[f.number]
+	entries := []fuse.DirEntry{
+		{Name: ".", Ino: f.number, Mode: f.mode},
+		{Name: "..", Ino: up.number, Mode: up.mode},
+	}
+	for _, child := range s.tree.children[f.number] {
+		entries = append(entries, fuse.DirEntry{Name: child.name(), Ino: child.number, Mode: child.mode})
+	}
+	for _, e := range entries[min(in.Offset, uint64(len(entries))):] {
+		if !out.AddDirEntry(e) {
+			break
+		}
+	}
+	return fuse.OK
+}
+
+func (s *shared) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	out.Bsize, out.Frsize, out.NameLen = 4096, 4096, 255
+	return fuse.OK
+}
+
+// result is a fuse.ReadResult that costs no allocation.
+type result struct{ data []byte }
+
+var results = sync.Pool{New: func() any { return new(result) }}
+
+func newResult(data []byte) *result {
+	r := results.Get().(*result)
+	r.data = data
+	return r
+}
+
+func (r *result) Bytes([]byte) ([]byte, fuse.Status) { return r.data, fuse.OK }
+func (r *result) Size() int                          { return len(r.data) }
+func (r *result) Done()                              { r.data = nil; results.Put(r) }

@@ -1,0 +1,141 @@
+package fs
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lensfs/cgroupview"
+	"lensfs/procview"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// renderer makes the snapshots. Both mounts share them, so that a container's file is rendered at most once a tick however many read it.
+type renderer struct {
+	resolver *cgroupview.Resolver
+	host     *procview.Host
+	views    sync.Map // *cgroupview.Container → *view
+	stats    *Stats
+	faults   faultLog
+}
+
+// view holds the snapshots of one container.
+type view struct {
+	container *cgroupview.Container
+	files     [maxNumber]snapshot
+}
+
+// snapshot is one file's text as it was at one moment.
+type snapshot struct {
+	mu   sync.Mutex
+	at   time.Time
+	text []byte
+}
+
+// of gives the view of the process pid's container.
+func (r *renderer) of(pid uint32) *view { return r.view(r.resolver.Of(pid)) }
+
+func (r *renderer) view(c *cgroupview.Container) *view {
+	if v, ok := r.views.Load(c); ok {
+		return v.(*view)
+	}
+	v, _ := r.views.LoadOrStore(c, &view{container: c})
+	return v.(*view)
+}
+
+// sweep forgets the containers that have ended.
+func (r *renderer) sweep() {
+	r.resolver.Sweep(func(c *cgroupview.Container) { r.views.Delete(c) })
+}
+
+// lock gives the snapshot of f, not older than a tick, locked: its text stands until it is unlocked.
+//
+// It fails only where there is no text at all. A container whose cgroup has just gone gets its last snapshot again, one that cannot
+// be understood the host's text; both are counted.
+func (r *renderer) lock(v *view, f *file) (*snapshot, error) {
+	s := &v.files[f.number]
+	s.mu.Lock()
+	now := time.Now()
+	if now.Sub(s.at) < procview.Tick && !v.container.Young() {
+		return s, nil
+	}
+	v.container.Look()
+	text, err := r.render(s.text[:0], f, v.container)
+	if err == nil {
+		s.text, s.at = text, now
+		r.stats.Rendered.Add(1)
+		return s, nil
+	}
+	r.faults.report(f.path, err)
+	if len(s.text) > 0 {
+		r.stats.Stale.Add(1)
+		return s, nil
+	}
+	if text, err = r.render(text[:0], f, r.resolver.Host()); err != nil {
+		s.mu.Unlock()
+		return nil, err
+	}
+	r.stats.HostText.Add(1)
+	s.text, s.at = text, now
+	return s, nil
+}
+
+// render calls the source. A panic in it is an error of this one file: the daemon serves every container of the host.
+//
+// The text of the last snapshot stands in dst's array. It is written over, so a source that fails must have failed before it appended:
+// they all read their numbers first.
+func (r *renderer) render(dst []byte, f *file, c *cgroupview.Container) (text []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.stats.Panics.Add(1)
+			text, err = dst, fmt.Errorf("%s: panic: %v\n%s", f.path, p, debug.Stack())
+		}
+	}()
+	return f.source(dst, r.host, c)
+}
+
+// survive is deferred by every handler: what fails in it fails this one request. (go-fuse up to v2.10 lets a panic end the process.)
+func (r *renderer) survive(code *fuse.Status) {
+	if p := recover(); p != nil {
+		r.stats.Panics.Add(1)
+		r.faults.report("request", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		*code = fuse.EIO
+	}
+}
+
+// Stats counts what the daemon did. All may be read at any time.
+type Stats struct {
+	Requests atomic.Uint64 // READs answered
+	Rendered atomic.Uint64 // snapshots made
+	Stale    atomic.Uint64 // answers from the last snapshot, the cgroup having gone
+	HostText atomic.Uint64 // answers with the host's text, the container's not being readable
+	Panics   atomic.Uint64 // panics in a view; each one is a bug
+	Unsent   atomic.Uint64 // replies that the kernel no longer wanted: the reader was killed
+}
+
+// faultLog writes each kind of failure once, so that no container can fill the log.
+type faultLog struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+// maxFaults bounds how many kinds are told.
+const maxFaults = 100
+
+func (l *faultLog) report(subject string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kind := subject + ": " + errno(err).Error()
+	if l.seen[kind] || len(l.seen) >= maxFaults {
+		return
+	}
+	if l.seen == nil {
+		l.seen = map[string]bool{}
+	}
+	l.seen[kind] = true
+	slog.Warn("a view could not be made: readers get an older text, or the host's; told once for each error", "subject", subject, "err", err)
+}
