@@ -12,17 +12,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 )
 
-var binary string // set by TestMain
+// Set by TestMain.
+var (
+	binary string
+	runDir string // all files and mounts of this run are beneath it
+)
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv("LENSFS_TEST_ROLE"); role != "" {
@@ -32,14 +37,18 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "lensfs-e2e-")
-	if err != nil {
+	var err error
+	if runDir, err = os.MkdirTemp("", "lensfs-e2e-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer os.RemoveAll(runDir)
+	if err := os.Chmod(runDir, 0o755); err != nil { // other users read there too
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if binary = os.Getenv("LENSFS_BIN"); binary == "" {
-		binary = filepath.Join(dir, "lensfs")
+		binary = filepath.Join(runDir, "lensfs")
 		// With the race detector: these tests are what drives the daemon hard.
 		build := exec.Command("go", "build", "-race", "-o", binary, "lensfs/cmd/lensfs")
 		if out, err := build.CombinedOutput(); err != nil {
@@ -47,18 +56,27 @@ func runTests(m *testing.M) int {
 			return 1
 		}
 	}
-	before := leftovers()
 	code := m.Run()
-	for _, l := range leftovers() {
-		if !slices.Contains(before, l) {
-			fmt.Fprintln(os.Stderr, "left behind:", l)
-			code = 1
-		}
+	left := leftovers()
+	for deadline := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(deadline); left = leftovers() {
+		time.Sleep(20 * time.Millisecond)
+	}
+	for _, l := range left {
+		fmt.Fprintln(os.Stderr, "left behind:", l)
+		code = 1
 	}
 	return code
 }
 
-// leftovers lists what these tests might leave: our mounts, and our cgroups.
+// runName is in the name of everything that this run makes, and of nothing that another run does: two may go on at the same time.
+func runName() string { return filepath.Base(runDir) }
+
+var names atomic.Int32
+
+// uniqueName gives a name for a container or a cgroup. The check for leftovers knows it.
+func uniqueName() string { return fmt.Sprintf("%s-%d", runName(), names.Add(1)) }
+
+// leftovers lists what is there of this run: mounts, cgroups and processes.
 func leftovers() []string {
 	var found []string
 	mounts, err := mountinfo.GetMounts(nil)
@@ -66,16 +84,24 @@ func leftovers() []string {
 		return []string{err.Error()}
 	}
 	for _, m := range mounts {
-		if strings.Contains(m.FSType, "lxcfs") || strings.Contains(m.Mountpoint, "lensfs") {
+		if strings.Contains(m.Mountpoint, runName()) {
 			found = append(found, "mount "+m.Mountpoint)
 		}
 	}
 	filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.Contains(d.Name(), "lensfs") {
+		if err == nil && d.IsDir() && strings.Contains(d.Name(), runName()) {
 			found = append(found, "cgroup "+path)
 		}
 		return nil
 	})
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range procs {
+		cmdline, _ := os.ReadFile(p + "/cmdline")
+		groups, _ := os.ReadFile(p + "/cgroup")
+		if strings.Contains(string(cmdline)+string(groups), runName()) {
+			found = append(found, fmt.Sprintf("process %s %q", p, cmdline))
+		}
+	}
 	return found
 }
 
@@ -120,6 +146,9 @@ type daemon struct {
 	cmd  *exec.Cmd
 	log  *logBuffer
 	done chan error
+
+	killed   bool // by the test: it need not have ended well
+	warnings bool // are expected in its log
 }
 
 // serve starts a daemon on directories of its own and ends it with the test, which fails if it did not end well.
@@ -131,8 +160,14 @@ func serve(t *testing.T, flags ...string) *daemon {
 
 func serveAt(t *testing.T, tree, runtimeDir string, flags ...string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, tree: tree, dir: runtimeDir, log: &logBuffer{}, done: make(chan error, 1)}
-	d.cmd = exec.Command(binary, append([]string{"serve", "--tree", tree, "--runtime-dir", runtimeDir}, flags...)...)
+	args := append([]string{"serve", "--tree", tree, "--runtime-dir", runtimeDir}, flags...)
+	return startDaemon(t, tree, runtimeDir, exec.Command(binary, args...))
+}
+
+// startDaemon starts a daemon with any command line.
+func startDaemon(t *testing.T, tree, runtimeDir string, cmd *exec.Cmd) *daemon {
+	t.Helper()
+	d := &daemon{t: t, tree: tree, dir: runtimeDir, cmd: cmd, log: &logBuffer{}, done: make(chan error, 1)}
 	d.start()
 	return d
 }
@@ -145,36 +180,85 @@ func (d *daemon) start() {
 	}
 	go func() { d.done <- d.cmd.Wait() }()
 	d.t.Cleanup(d.stop)
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(d.log.String(), " ready "); time.Sleep(5 * time.Millisecond) {
+	poll(d.t, 20*time.Second, "the daemon is ready", func() bool {
 		select {
 		case err := <-d.done:
 			d.done <- err
 			d.t.Fatalf("the daemon ended at once: %v\n%s", err, d.log)
 		default:
 		}
-		if time.Now().After(deadline) {
-			d.t.Fatalf("the daemon is not ready\n%s", d.log)
-		}
-	}
+		return strings.Contains(d.log.String(), " ready ")
+	})
 }
 
 // stop ends the daemon and looks at how it ended.
 func (d *daemon) stop() {
 	d.t.Helper()
 	d.cmd.Process.Signal(syscall.SIGTERM)
+	d.cmd.Process.Signal(syscall.SIGCONT) // the test may have stopped it
+	if err := d.wait(20 * time.Second); err != nil && !d.killed {
+		d.t.Errorf("the daemon ended badly: %v\n%s", err, d.log)
+	}
+	bad := []string{"DATA RACE", "panic"}
+	if !d.warnings {
+		bad = append(bad, "WARN")
+	}
+	for _, bad := range bad {
+		if strings.Contains(d.log.String(), bad) {
+			d.t.Errorf("the daemon's log has %q:\n%s", bad, d.log)
+		}
+	}
+	for mountedOn(d.t, d.tree) != "" {
+		if !d.killed {
+			d.t.Errorf("the daemon left a mount on %s", d.tree)
+		}
+		if err := unix.Unmount(d.tree, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+// wait waits until the daemon has ended, and kills it when that takes too long.
+func (d *daemon) wait(limit time.Duration) error {
+	d.t.Helper()
 	select {
 	case err := <-d.done:
 		d.done <- err
-		if err != nil {
-			d.t.Errorf("the daemon ended badly: %v\n%s", err, d.log)
-		}
-	case <-time.After(20 * time.Second):
+		return err
+	case <-time.After(limit):
 		d.cmd.Process.Kill()
-		d.t.Errorf("the daemon did not end when it was told to\n%s", d.log)
+		d.t.Errorf("the daemon did not end within %v\n%s", limit, d.log)
+		return errors.New("killed")
 	}
-	for _, bad := range []string{"DATA RACE", "panic", "WARN"} {
-		if strings.Contains(d.log.String(), bad) {
-			d.t.Errorf("the daemon's log has %q:\n%s", bad, d.log)
+}
+
+// kill ends the daemon with -9. Its mount stays until the end of the test.
+func (d *daemon) kill() {
+	d.t.Helper()
+	d.killed = true
+	d.cmd.Process.Kill()
+	d.wait(10 * time.Second)
+}
+
+// mountedOn gives the type of what is mounted on dir, "" for nothing. It does not look at the directory: its server may be dead.
+func mountedOn(t *testing.T, dir string) string {
+	t.Helper()
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(mounts) == 0 {
+		return ""
+	}
+	return mounts[len(mounts)-1].FSType
+}
+
+// poll waits until ok.
+func poll(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", limit, what)
 		}
 	}
 }
@@ -187,26 +271,41 @@ func (d *daemon) alive() {
 	}
 }
 
+// runArgs is the command line of "lensfs run" on this daemon. The container gets a name of its own unless the flags give one.
+func (d *daemon) runArgs(flags []string, cmd ...string) []string {
+	args := append([]string{"run", "--tree", d.tree, "--name", uniqueName()}, flags...)
+	return append(append(args, "--"), cmd...)
+}
+
 // run runs a command in a container made by "lensfs run" and gives what it wrote to its standard output.
 func (d *daemon) run(flags []string, cmd ...string) string {
 	d.t.Helper()
-	args := append([]string{"run", "--tree", d.tree}, flags...)
-	return command(d.t, binary, append(append(args, "--"), cmd...)...)
+	return command(d.t, binary, d.runArgs(flags, cmd...)...)
 }
 
 // spawn starts a command in a container and ends it with the test.
 func (d *daemon) spawn(flags []string, cmd ...string) *exec.Cmd {
 	d.t.Helper()
-	args := append([]string{"run", "--tree", d.tree}, flags...)
-	c := exec.Command(binary, append(append(args, "--"), cmd...)...)
+	c := exec.Command(binary, d.runArgs(flags, cmd...)...)
 	if err := c.Start(); err != nil {
 		d.t.Fatal(err)
 	}
-	d.t.Cleanup(func() {
-		c.Process.Signal(syscall.SIGTERM)
-		c.Wait()
-	})
+	endWithTest(d.t, c)
 	return c
+}
+
+// endWithTest has a command told to end, and if need be killed, when the test is over.
+func endWithTest(t *testing.T, c *exec.Cmd) {
+	t.Cleanup(func() {
+		t.Helper()
+		c.Process.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(10*time.Second, func() {
+			c.Process.Kill()
+			t.Errorf("%v did not end when it was told to", c.Args)
+		})
+		c.Wait()
+		kill.Stop()
+	})
 }
 
 // command runs a program, for no longer than half a minute, and fails the test if it does not succeed.
@@ -232,10 +331,10 @@ func tryCommand(name string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// tempDir is t.TempDir with a name that leftovers recognises and a mode that other users get through.
+// tempDir is t.TempDir beneath runDir, with a mode that other users get through.
 func tempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "lensfs-test-")
+	dir, err := os.MkdirTemp(runDir, "")
 	if err != nil {
 		t.Fatal(err)
 	}

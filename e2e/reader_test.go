@@ -1,10 +1,38 @@
 package e2e
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+	"time"
+)
 
-// play is what this test binary does inside of a container: the roles that tests start it in, by LENSFS_TEST_ROLE. A process must never read
-// files of a mount that it serves itself, and has to be in a container to be anybody there: so readers are always other processes.
+// roles are what this test binary does inside of a container, started by a test with asRole. A process must never read files of a mount that it
+// serves itself, and has to be in a container to be anybody there: so readers are always other processes. Files add to it in their init.
+var roles = map[string]func(args []string) error{}
+
+// roleLimit ends a role that a test forgot.
+const roleLimit = 60 * time.Second
+
+// asRole is the command line that plays a role.
+func asRole(role string, args ...string) []string {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	return append([]string{"env", "LENSFS_TEST_ROLE=" + role, self}, args...)
+}
+
+// play is TestMain in a container.
 func play(role string) int {
-	fmt.Println("unknown role", role)
-	return 2
+	time.AfterFunc(roleLimit, func() { os.Exit(3) })
+	f := roles[role]
+	if f == nil {
+		fmt.Fprintln(os.Stderr, "unknown role", role)
+		return 2
+	}
+	if err := f(os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", role, err)
+		return 1
+	}
+	return 0
 }
