@@ -56,6 +56,7 @@ func runTests(m *testing.M) int {
 			return 1
 		}
 	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector's runtime holds up every exit by a second
 	code := m.Run()
 	left := leftovers()
 	for deadline := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(deadline); left = leftovers() {
