@@ -1,0 +1,421 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/cgroups/v3"
+	"golang.org/x/sys/unix"
+)
+
+// lxcTree is where Debian's hook, which these tests run as it is, looks for the views.
+const lxcTree = "/var/lib/lxcfs"
+
+const (
+	lxcHook   = "/usr/share/lxcfs/lxc.mount.hook"
+	lxcCommon = "/usr/share/lxc/config/common.conf" // includes common.conf.d, where the package lxcfs puts its hook
+	lxcUserNS = "/usr/share/lxc/config/userns.conf"
+)
+
+// lxcIDs is the first id of the host that an unprivileged container of root gets, and how many there are.
+const (
+	lxcIDs     = 666000
+	lxcIDCount = 65536
+)
+
+// TestLXC starts containers as users of LXC do, two at a time, and has each look at itself from its own init and from a process sent in.
+func TestLXC(t *testing.T) {
+	lockLXC(t)
+	serveAt(t, lxcTree, tempDir(t))
+	for _, privileged := range []bool{true, false} {
+		name := "unprivileged"
+		if privileged {
+			name = "privileged"
+		}
+		t.Run(name, func(t *testing.T) {
+			n := runtime.NumCPU()
+			left := newLXC(t, privileged, lxcLimits{memory: 300 << 20, cpuset: fmt.Sprintf("1-%d", n-1)})
+			right := newLXC(t, privileged, lxcLimits{memory: 700 << 20, quota: float64(n)/2 - 0.5})
+			nest := filepath.Join(right.rootfs, lxcTree)
+			if err := os.MkdirAll(nest, 0o755); err != nil { // where the hook gives a container the whole tree
+				t.Fatal(err)
+			}
+
+			left.start()
+			right.start()
+			seesLeft := machine{memory: 300 << 20, firstCPU: 1, cpus: n - 1}
+			seesRight := machine{memory: 700 << 20, firstCPU: 0, cpus: n / 2}
+			seesLeft.check(t, left.byInit())
+			seesRight.check(t, right.byInit())
+			seesLeft.check(t, left.attached())
+			seesRight.check(t, right.attached())
+			if out := right.attach("grep", "MemTotal", lxcTree+"/proc/meminfo"); out != fmt.Sprintf("MemTotal:       %8d kB\n", 700<<10) {
+				t.Errorf("the tree that a container was given for containers of its own shows %q", out)
+			}
+
+			first := left.attached()
+			left.stop()
+			left.start()
+			again := left.byInit()
+			seesLeft.check(t, again)
+			if again.Uptime >= first.Uptime {
+				t.Errorf("started again under the same name, the container has been up for %v s; before, it had been for %v s", again.Uptime, first.Uptime)
+			}
+			seesLeft.check(t, left.attached())
+			seesRight.check(t, right.attached()) // has not noticed
+		})
+	}
+}
+
+// TestLXCWithoutDaemon: the hook lets a container start that gets no views.
+func TestLXCWithoutDaemon(t *testing.T) {
+	lockLXC(t)
+	for _, privileged := range []bool{true, false} {
+		c := newLXC(t, privileged, lxcLimits{memory: 300 << 20})
+		c.start()
+		o := c.byInit()
+		if len(o.Mounts) > 0 {
+			t.Errorf("nobody serves %s, but a container has views: %q", lxcTree, o.Mounts)
+		}
+		if o.MemTotal <= 300<<20 {
+			t.Errorf("nobody serves %s, but a container has a machine of its own: MemTotal %d", lxcTree, o.MemTotal)
+		}
+	}
+}
+
+// lockLXC waits until no other run of these tests uses the one directory that the hook knows, and keeps them waiting until this test is over.
+func lockLXC(t *testing.T) {
+	t.Helper()
+	needRoot(t)
+	needCommand(t, "lxc-start", "lxc-attach", "lxc-stop")
+	for _, file := range []string{lxcHook, lxcCommon} {
+		if _, err := os.Stat(file); err != nil {
+			skip(t, fmt.Sprintf("needs the packages lxc and lxcfs (its daemon must not run): %v", err))
+		}
+	}
+	if runtime.NumCPU() < 2 {
+		skip(t, "needs two CPUs")
+	}
+	lock, err := os.Open(filepath.Dir(lxcTree))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { lock.Close() })
+	poll(t, 5*time.Minute, "no other run uses "+lxcTree, func() bool {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	if on := mountedOn(t, lxcTree); on != "" {
+		t.Fatalf("somebody has a %s file system on %s: stop it (service lxcfs stop; a lensfs of yours), or umount what a dead one left", on, lxcTree)
+	}
+}
+
+// lxcLimits is what a container is given; 0 and "" are no limit.
+type lxcLimits struct {
+	memory int64
+	cpuset string
+	quota  float64 // CPUs
+}
+
+// config writes them for the version of cgroups that is mounted.
+func (l lxcLimits) config() string {
+	keys := [3]string{"lxc.cgroup.memory.limit_in_bytes = %d\n", "lxc.cgroup.cpuset.cpus = %s\n", "lxc.cgroup.cpu.cfs_period_us = 100000\nlxc.cgroup.cpu.cfs_quota_us = %d\n"}
+	if cgroups.Mode() == cgroups.Unified {
+		keys = [3]string{"lxc.cgroup2.memory.max = %d\n", "lxc.cgroup2.cpuset.cpus = %s\n", "lxc.cgroup2.cpu.max = %d 100000\n"}
+	}
+	var s string
+	if l.memory > 0 {
+		s += fmt.Sprintf(keys[0], l.memory)
+	}
+	if l.cpuset != "" {
+		s += fmt.Sprintf(keys[1], l.cpuset)
+	}
+	if l.quota > 0 {
+		s += fmt.Sprintf(keys[2], int(l.quota*100000))
+	}
+	return s
+}
+
+// lxcContainer is a container of Debian's LXC. It ends with the test.
+type lxcContainer struct {
+	t      *testing.T
+	name   string
+	dir    string // of lxc-start -P
+	rootfs string // an overlay on the cached Debian
+	log    string
+}
+
+func newLXC(t *testing.T, privileged bool, limits lxcLimits) *lxcContainer {
+	t.Helper()
+	dir := tempDir(t)
+	c := &lxcContainer{t: t, name: uniqueName(), dir: dir, rootfs: filepath.Join(dir, "rootfs"), log: filepath.Join(dir, "log")}
+	c.mountRootfs(debian(t))
+	if err := os.WriteFile(filepath.Join(c.rootfs, "observe.py"), []byte(observe), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := "lxc.include = " + lxcCommon + "\n"
+	if !privileged {
+		needIDs(t)
+		config += fmt.Sprintf("lxc.include = %s\nlxc.idmap = u 0 %d %d\nlxc.idmap = g 0 %[2]d %d\n", lxcUserNS, lxcIDs, lxcIDCount)
+		command(t, "chown", "-R", "--no-dereference", fmt.Sprintf("%d:%[1]d", lxcIDs), c.rootfs)
+	}
+	config += fmt.Sprintf("lxc.uts.name = %s\nlxc.rootfs.path = dir:%s\nlxc.net.0.type = empty\nlxc.init.cmd = /usr/bin/python3 /observe.py init\n", c.name, c.rootfs)
+	if err := os.Mkdir(filepath.Join(dir, c.name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, c.name, "config"), []byte(config+limits.config()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			log, _ := os.ReadFile(c.log)
+			t.Logf("the log of container %s:\n%s", c.name, log)
+		}
+		c.stop()
+	})
+	return c
+}
+
+// debian gives the root file system that containers are made of; it must not be changed.
+func debian(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("LENSFS_ROOTFS"); dir != "" {
+		return dir
+	}
+	out, err := exec.Command("./rootfs.sh").Output() // takes a minute the first time
+	if err != nil {
+		skip(t, fmt.Sprintf("needs a root file system: set LENSFS_ROOTFS, or see why rootfs.sh failed: %v", err))
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// mountRootfs makes a root file system of the container's own, which shares with debian what it does not change:
+// metacopy keeps the content shared when the owner changes.
+func (c *lxcContainer) mountRootfs(debian string) {
+	c.t.Helper()
+	upper, work := filepath.Join(c.dir, "upper"), filepath.Join(c.dir, "work")
+	for _, dir := range []string{upper, work, c.rootfs} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	options := fmt.Sprintf("metacopy=on,lowerdir=%s,upperdir=%s,workdir=%s", debian, upper, work)
+	if err := unix.Mount(c.name, c.rootfs, "overlay", 0, options); err != nil {
+		c.t.Fatalf("mount an overlay on %s: %v", debian, err)
+	}
+	c.t.Cleanup(func() {
+		if err := unix.Unmount(c.rootfs, unix.MNT_DETACH); err != nil {
+			c.t.Error(err)
+		}
+	})
+}
+
+// needIDs looks for what root must have been allowed for unprivileged containers.
+func needIDs(t *testing.T) {
+	t.Helper()
+	line := fmt.Sprintf("root:%d:%d", lxcIDs, lxcIDCount)
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		text, err := os.ReadFile(file)
+		if err != nil || !slices.Contains(strings.Split(string(text), "\n"), line) {
+			t.Fatalf("%s has no line %s: run e2e/setup.sh", file, line)
+		}
+	}
+}
+
+func (c *lxcContainer) start() {
+	c.t.Helper()
+	os.Remove(filepath.Join(c.rootfs, "observed"))
+	command(c.t, "lxc-start", "-P", c.dir, "-n", c.name, "-l", "DEBUG", "-o", c.log)
+}
+
+// stop kills the container, if it runs, and waits until LXC has removed its cgroups.
+func (c *lxcContainer) stop() {
+	c.t.Helper()
+	if state, _ := tryCommand("lxc-info", "-P", c.dir, "-n", c.name, "-s", "-H"); strings.TrimSpace(state) != "STOPPED" {
+		command(c.t, "lxc-stop", "-P", c.dir, "-n", c.name, "-k")
+	}
+	poll(c.t, 20*time.Second, "the cgroups of "+c.name+" are gone", func() bool {
+		one, _ := filepath.Glob("/sys/fs/cgroup/*" + c.name)
+		each, _ := filepath.Glob("/sys/fs/cgroup/*/*" + c.name)
+		return len(one)+len(each) == 0
+	})
+}
+
+// attach runs a command in the container, sent in from outside.
+func (c *lxcContainer) attach(cmd ...string) string {
+	c.t.Helper()
+	return command(c.t, "lxc-attach", append([]string{"-P", c.dir, "-n", c.name, "--clear-env", "--"}, cmd...)...)
+}
+
+// attached gives what a process sent in sees.
+func (c *lxcContainer) attached() observation {
+	c.t.Helper()
+	return c.parse(c.attach("/usr/bin/python3", "/observe.py"))
+}
+
+// byInit gives what the container's init saw when it started.
+func (c *lxcContainer) byInit() observation {
+	c.t.Helper()
+	var text []byte
+	poll(c.t, time.Minute, "init has written what it saw", func() bool {
+		var err error
+		text, err = os.ReadFile(filepath.Join(c.rootfs, "observed"))
+		return err == nil
+	})
+	return c.parse(string(text))
+}
+
+func (c *lxcContainer) parse(text string) observation {
+	c.t.Helper()
+	var o observation
+	if err := json.Unmarshal([]byte(text), &o); err != nil || o.Error != "" {
+		c.t.Fatalf("container %s could not look at itself: %v %s\n%s", c.name, err, o.Error, text)
+	}
+	return o
+}
+
+// observe is what runs in the containers: it prints, or as init writes into a file, what programs there take the machine to be.
+const observe = `
+import json, multiprocessing, os, re, subprocess, sys, time, traceback
+
+def run(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout
+
+def read(path):
+    with open(path) as f:
+        return f.read()
+
+def age():
+    start = int(read('/proc/1/stat').rsplit(')', 1)[1].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf('SC_CLK_TCK')
+
+def total(unit):
+    return int(run('free', unit).splitlines()[1].split()[1])
+
+def observe():
+    o = {'before': age()}
+    o['uptime'], o['idle'] = map(float, read('/proc/uptime').split())
+    o['pretty'] = run('uptime', '-p').strip()
+    o['after'] = age()
+    o['memTotal'] = int(re.search(r'MemTotal: *(\d+) kB', read('/proc/meminfo'))[1]) * 1024
+    o['freeBytes'], o['freeMega'] = total('-b'), total('-m')
+    o['processors'] = [int(n) for n in re.findall(r'(?m)^processor\s*: (\d+)', read('/proc/cpuinfo'))]
+    o['online'] = read('/sys/devices/system/cpu/online').strip()
+    o['counts'] = {
+        'getconf _NPROCESSORS_ONLN': int(run('getconf', '_NPROCESSORS_ONLN')),
+        'os.cpu_count': os.cpu_count(),
+        'multiprocessing.cpu_count': multiprocessing.cpu_count(),
+    }
+    o['mounts'] = [line for line in read('/proc/mounts').splitlines() if 'lxcfs' in line]
+    return o
+
+try:
+    o = observe()
+except Exception:
+    o = {'error': traceback.format_exc()}
+if sys.argv[1:] == ['init']:
+    with open('/observed.new', 'w') as f:
+        json.dump(o, f)
+    os.rename('/observed.new', '/observed')
+    while True:
+        time.sleep(1000)
+print(json.dumps(o))
+`
+
+// observation is what observe writes.
+type observation struct {
+	Error                         string
+	Before, Uptime, Idle, After   float64 // seconds: uptime is what the file says, before and after the age of init by the kernel's clocks
+	Pretty                        string
+	MemTotal, FreeBytes, FreeMega int64
+	Processors                    []int
+	Online                        string
+	Counts                        map[string]int
+	Mounts                        []string
+}
+
+// machine is what a container is to take itself for.
+type machine struct {
+	memory         int64
+	firstCPU, cpus int
+}
+
+func (m machine) check(t *testing.T, o observation) {
+	t.Helper()
+	if o.MemTotal != m.memory || o.FreeBytes != m.memory || o.FreeMega != m.memory>>20 {
+		t.Errorf("memory: MemTotal %d, free -b %d, free -m %d; the limit is %d", o.MemTotal, o.FreeBytes, o.FreeMega, m.memory)
+	}
+	const tick = 0.011 // uptime is cut to ticks, and so is the time when init started
+	if o.Uptime < o.Before-tick || o.Uptime > o.After+tick {
+		t.Errorf("uptime %v s; init is between %v and %v s old", o.Uptime, o.Before, o.After)
+	}
+	if o.Idle < 0 || o.Idle > o.Uptime*float64(m.cpus)+2*tick*float64(m.cpus) {
+		t.Errorf("idle for %v s in %v s on %d CPUs", o.Idle, o.Uptime, m.cpus)
+	}
+	if o.Pretty != pretty(o.Before) && o.Pretty != pretty(o.After) {
+		t.Errorf("uptime -p says %q after %v s", o.Pretty, o.After)
+	}
+	var processors []int
+	for cpu := m.firstCPU; cpu < m.firstCPU+m.cpus; cpu++ {
+		processors = append(processors, cpu)
+	}
+	if !slices.Equal(o.Processors, processors) {
+		t.Errorf("cpuinfo has the processors %v, not %v", o.Processors, processors)
+	}
+	online := fmt.Sprint(m.firstCPU)
+	if m.cpus > 1 {
+		online += fmt.Sprintf("-%d", m.firstCPU+m.cpus-1)
+	}
+	if o.Online != online {
+		t.Errorf("cpu/online is %q, not %q", o.Online, online)
+	}
+	for program, n := range o.Counts {
+		if n != m.cpus {
+			t.Errorf("%s says %d, not %d", program, n, m.cpus)
+		}
+	}
+	checkMounts(t, o.Mounts)
+}
+
+// pretty is what uptime -p says of less than an hour.
+func pretty(age float64) string {
+	minutes := int(age) / 60
+	if minutes == 1 {
+		return "up 1 minute"
+	}
+	return fmt.Sprintf("up %d minutes", minutes)
+}
+
+// checkMounts wants each file of the tree among a container's mounts, as tools know LXCFS's: "lxcfs /proc/meminfo fuse.lxcfs …".
+func checkMounts(t *testing.T, lines []string) {
+	t.Helper()
+	var found []string
+	for _, line := range lines {
+		f := strings.Fields(line)
+		if f[0] != "lxcfs" || f[2] != "fuse.lxcfs" {
+			t.Errorf("an odd mount: %s", line)
+		}
+		found = append(found, f[1])
+	}
+	for _, name := range strings.Fields(command(t, "ls", lxcTree+"/proc")) {
+		if !slices.Contains(found, "/proc/"+name) {
+			t.Errorf("/proc/%s is not among the mounts %q", name, found)
+		}
+	}
+	const cpus = "/sys/devices/system/cpu" // the hook binds all of it, or its files
+	if !slices.Contains(found, cpus) && !slices.Contains(found, cpus+"/online") {
+		t.Errorf("%s/online is not among the mounts %q", cpus, found)
+	}
+}
