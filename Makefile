@@ -1,0 +1,65 @@
+# lensfs. "make demo" shows it, "make test" tests it; both install what they need on Debian. Run as root.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+PACKAGES := ./...
+UNIT := $(shell go list ./... 2>/dev/null | grep -v /e2e)
+# Where images that take minutes to make are kept between runs.
+export LENSFS_CACHE ?= /var/cache/lensfs
+
+# What each target needs of Debian.
+DEMO_DEBS := procps python3
+TEST_DEBS := procps python3 gcc libc6-dev lxc uidmap runc busybox-static attr debootstrap e2fsprogs iproute2 util-linux
+
+.PHONY: build demo test unit root vm test-vm lint closed ci deps-demo deps-test clean
+
+build: ## the binary, static: out/lensfs
+	mkdir -p out
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o out/lensfs ./cmd/lensfs
+
+demo: deps-demo build ## its main job in a minute: the host beside a container
+	bash demo.sh out/lensfs
+
+test: deps-test unit root test-vm ## all tests
+
+unit: ## what needs neither root nor mounts
+	go test -race -count=1 $(UNIT)
+
+root: ## real mounts, cgroups and containers on this machine
+	LENSFS_MUST_RUN=1 go test -count=1 -timeout 20m ./e2e
+
+test-vm: build deps-test ## the same in a virtual machine: systemd, cgroup v2 only, 8 CPUs, swap
+	bash e2e/vm/test.sh out/lensfs
+
+lint: ## formatting, vet, staticcheck
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "run gofmt -w on these"; exit 1; }
+	go vet $(PACKAGES)
+	go run $(STATICCHECK) $(PACKAGES)
+
+closed: ## the build needs nothing that go.sum does not name
+	go mod verify
+	GOPROXY=off GOFLAGS=-mod=readonly go build -o /dev/null ./cmd/lensfs
+
+ci: lint closed test
+
+# apt is asked only for what is missing, so that a second run needs no network.
+define install_debs
+	@missing=$$(for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
+
+deps-demo:
+	$(call install_debs,$(DEMO_DEBS))
+
+deps-test:
+	$(call install_debs,$(TEST_DEBS))
+	bash e2e/setup.sh
+
+clean:
+	rm -rf out e2e/out bench/out
