@@ -196,15 +196,16 @@ func TestChangesAreSeenWithinATick(t *testing.T) {
 				{"small quota again", func() { setQuota(t, c.init, 1) }, "327680 " + first},
 				{"no quota", func() { setQuota(t, c.init, 0) }, "327680 " + second},
 			} {
-				if got := c.ask("start"); got != "started" {
+				if got := c.ask("%s", step.want); got != "started" {
 					t.Fatalf("%s: %q", step.what, got)
 				}
 				step.change()
 				changed := monotonic()
 				// A reading may show what was before only if it began before a tick had gone by.
-				got, stale := "", int64(0)
-				if _, err := fmt.Sscanf(c.ask("%s", step.want), "%d", &stale); err != nil {
-					t.Fatalf("%s: %s: it never shows %q: %v (%s)", how, step.what, step.want, err, got)
+				got := c.line()
+				stale, err := strconv.ParseInt(got, 10, 64)
+				if err != nil {
+					t.Fatalf("%s: %s: it never shows %q: %s", how, step.what, step.want, got)
 				}
 				if late := time.Duration(stale - changed); late > 100*time.Millisecond {
 					t.Errorf("%s: %s: the old value was still shown %v after the change", how, step.what, late)
@@ -245,24 +246,20 @@ func follow(args []string) error {
 		}
 	}
 	in := bufio.NewScanner(os.Stdin)
-	for in.Scan() { // "start"
-		if _, err := reading(read, root); err != nil {
-			return err
-		}
-		fmt.Println("started")
-		if !in.Scan() {
-			return nil
-		}
+	for in.Scan() {
 		want := in.Text()
 		stale := int64(0)
 		for deadline := time.Now().Add(5 * time.Second); ; {
-			begin := monotonic()
+			begin, first := monotonic(), stale == 0
 			got, err := reading(read, root)
 			if err != nil {
 				return err
 			}
 			if got == want {
 				break
+			}
+			if first {
+				fmt.Println("started")
 			}
 			if stale = begin; time.Now().After(deadline) {
 				fmt.Printf("still %q\n", got)
