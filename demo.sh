@@ -3,7 +3,7 @@
 set -eu
 lensfs=$(readlink -f "$1")
 dir=$(mktemp -d /tmp/lensfs-demo-XXXXXX)
-"$lensfs" serve --tree "$dir/tree" --runtime-dir "$dir" 2>"$dir/log" &
+"$lensfs" serve --tree "$dir/tree" --views "$dir/views" --runtime-dir "$dir" 2>"$dir/log" &
 daemon=$!
 clean_up() {
 	kill $daemon 2>/dev/null && wait $daemon || true
@@ -15,7 +15,7 @@ until grep -q ready "$dir/log"; do
 	sleep 0.05
 done
 
-in_container() { "$lensfs" run --tree "$dir/tree" --memory 512M --cpus 1 --name demo -- "$@"; }
+in_container() { "$lensfs" run --views "$dir/views" --memory 512M --cpus 1 --name demo -- "$@"; }
 both() {
 	printf '\n\033[1m%s\033[0m\n' "$1"
 	printf 'host:      %s\n' "$(bash -c "$2")"

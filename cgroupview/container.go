@@ -34,6 +34,16 @@ type Container struct {
 // userHZ is the unit of starttime and of all of /proc/stat: USER_HZ, 100 on every architecture that runs containers.
 const userHZ = 100
 
+// ID is what tells a container from every other that this kernel has run, and by which another daemon finds it again.
+type ID struct {
+	Namespace uint64 // inode number of its pid namespace
+	Init      uint32 // its init, as our pid namespace numbers it
+	Start     uint64 // when init started, in ticks of USER_HZ since boot
+}
+
+// ID is all zero for the host.
+func (c *Container) ID() ID { return ID{Namespace: c.ns, Init: c.init, Start: c.start} }
+
 // IsHost says that the container is a part of the host: it has no init of its own.
 func (c *Container) IsHost() bool { return c.ns == 0 }
 
@@ -97,6 +107,13 @@ func (c *Container) relocate(b *kfile.Buffer) error {
 	return nil
 }
 
+// Alive says whether the container's init runs; of the host it does.
+func (c *Container) Alive() bool {
+	b := kfile.GetBuffer()
+	defer b.Put()
+	return c.IsHost() || c.alive(b)
+}
+
 // alive says whether the container's init runs. As long as it does, the inode number of its pid namespace is nobody else's.
 func (c *Container) alive(b *kfile.Buffer) bool {
 	if fd := c.pidfd.Load(); fd >= 0 {
@@ -127,7 +144,7 @@ func (p *paths) name() string {
 		}
 	}
 	name := path[strings.LastIndexByte(path, '/')+1:]
-	for _, prefix := range [...]string{"lxc.payload.", "docker-", "libpod-", "crio-", "cri-containerd-"} {
+	for _, prefix := range [...]string{"lxc.payload.", "lensfs.run.", "docker-", "libpod-", "crio-", "cri-containerd-"} {
 		name = strings.TrimPrefix(name, prefix)
 	}
 	name = strings.TrimSuffix(name, ".scope")

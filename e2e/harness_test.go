@@ -161,7 +161,7 @@ func serve(t *testing.T, flags ...string) *daemon {
 
 func serveAt(t *testing.T, tree, runtimeDir string, flags ...string) *daemon {
 	t.Helper()
-	args := append([]string{"serve", "--tree", tree, "--runtime-dir", runtimeDir}, flags...)
+	args := append([]string{"serve", "--tree", tree, "--views", filepath.Join(runtimeDir, "views"), "--runtime-dir", runtimeDir}, flags...)
 	return startDaemon(t, tree, runtimeDir, exec.Command(binary, args...))
 }
 

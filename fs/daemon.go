@@ -4,6 +4,8 @@ package fs
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,12 +14,16 @@ import (
 
 	"lensfs/cgroupview"
 	"lensfs/procview"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 // Config is what an operator chooses.
 type Config struct {
 	Tree     string // where the shared tree is mounted
-	StateDir string // where claims are kept
+	OwnViews string // where each container's own view is mounted; "" for none
+	OwnSpare bool   // do without own views where they cannot be had
+	StateDir string // where claims and the table of containers are kept
 	Views    Views
 	Debug    bool // have go-fuse write every request to standard error
 }
@@ -33,39 +39,89 @@ type Views struct {
 type Daemon struct {
 	Stats Stats
 
-	claim   *claim
-	shared  *mountpoint
+	claims  []*claim
+	mounts  []*mountpoint // the shared tree first
+	table   *table
 	render  *renderer
+	own     *own
 	stop    chan struct{}
 	stopped sync.WaitGroup
 }
 
 // Start claims the directories, mounts and serves. When it returns without an error, the files can be read.
-func Start(cfg Config) (*Daemon, error) {
+func Start(cfg Config) (d *Daemon, err error) {
 	resolver, host, err := cfg.Views.open()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := mountDir(cfg.Tree)
+	d = &Daemon{stop: make(chan struct{})}
+	d.render = &renderer{resolver: resolver, host: host, stats: &d.Stats}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.release())
+		}
+	}()
+	tree := newTree(files)
+	shared, err := d.mount(cfg, cfg.Tree, newShared(tree, d.render))
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{stop: make(chan struct{})}
-	d.render = &renderer{resolver: resolver, host: host, stats: &d.Stats}
-	if d.claim, err = newClaim(cfg.StateDir, dir); err != nil {
-		return nil, err
+	if cfg.OwnViews != "" {
+		err := d.mountOwn(cfg, tree, shared.dir)
+		if err != nil && !cfg.OwnSpare {
+			return nil, err
+		}
+		if err != nil {
+			slog.Warn("there are no own views: every reader asks the daemon", "err", err)
+		}
 	}
-	if err := clearDead(dir); err != nil {
-		return nil, errors.Join(err, d.claim.release())
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, errors.Join(err, d.claim.release())
-	}
-	if d.shared, err = mount(dir, newShared(newTree(files), d.render), &d.Stats, cfg.Debug); err != nil {
-		return nil, errors.Join(err, d.claim.release())
+	for _, m := range d.mounts {
+		m.serve()
 	}
 	d.stopped.Go(d.sweepNowAndThen)
 	return d, nil
+}
+
+// mount claims dir and mounts fs on it.
+func (d *Daemon) mount(cfg Config, dir string, fs fuse.RawFileSystem) (*mountpoint, error) {
+	dir, err := mountDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	claim, err := newClaim(cfg.StateDir, dir)
+	if err != nil {
+		return nil, err
+	}
+	d.claims = append(d.claims, claim)
+	if err := clearDead(dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	m, err := mount(dir, fs, &d.Stats, cfg.Debug)
+	if err != nil {
+		return nil, err
+	}
+	d.mounts = append(d.mounts, m)
+	return m, nil
+}
+
+// mountOwn mounts the containers' own views. shared is where the other mount is.
+func (d *Daemon) mountOwn(cfg Config, tree *tree, shared string) error {
+	o := &own{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: tree, render: d.render, shared: shared}
+	if err := o.findUnkeepable(); err != nil {
+		return err
+	}
+	m, err := d.mount(cfg, cfg.OwnViews, o)
+	if err != nil {
+		return err
+	}
+	if d.table, err = newTable(filepath.Join(cfg.StateDir, url.PathEscape(m.dir)+".table")); err != nil {
+		return err
+	}
+	o.records, o.notify, d.own = newRecords(d.table), m.server, o
+	return nil
 }
 
 // open opens what the views are made of.
@@ -108,7 +164,11 @@ func (d *Daemon) sweepNowAndThen() {
 		case <-d.stop:
 			return
 		case <-ticker.C:
-			d.render.sweep()
+			d.render.sweep(func(v *view) {
+				if d.own != nil {
+					d.own.ended(v)
+				}
+			})
 		}
 	}
 }
@@ -117,13 +177,27 @@ func (d *Daemon) sweepNowAndThen() {
 func (d *Daemon) String() string { return d.render.resolver.String() }
 
 // Ended is closed when the kernel has ended the connection: somebody unmounted the tree and the last container that used it has gone, or it was aborted.
-func (d *Daemon) Ended() <-chan struct{} { return d.shared.served }
+func (d *Daemon) Ended() <-chan struct{} { return d.mounts[0].served }
 
 // Close unmounts and gives the directories free.
 func (d *Daemon) Close() error {
 	close(d.stop)
 	d.stopped.Wait()
-	return errors.Join(d.shared.unmount(), d.claim.release())
+	return d.release()
+}
+
+func (d *Daemon) release() error {
+	var errs []error
+	for _, m := range d.mounts {
+		errs = append(errs, m.unmount())
+	}
+	if d.table != nil {
+		errs = append(errs, d.table.discard())
+	}
+	for _, c := range d.claims {
+		errs = append(errs, c.release())
+	}
+	return errors.Join(errs...)
 }
 
 // Show gives the text of a file as process pid would read it, without a mount.

@@ -27,7 +27,7 @@ type mountpoint struct {
 	served chan struct{} // closed when the kernel has ended the connection
 }
 
-// mount mounts fs on dir and starts to serve. Nothing that the daemon does later may touch a file beneath dir: it would wait for itself.
+// mount mounts fs on dir. Nothing that the daemon does later may touch a file beneath dir: it would wait for itself.
 func mount(dir string, fs fuse.RawFileSystem, stats *Stats, debug bool) (*mountpoint, error) {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -60,11 +60,15 @@ func mount(dir string, fs fuse.RawFileSystem, stats *Stats, debug bool) (*mountp
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("mount on %s: %w", dir, err), m.unmount())
 	}
+	return m, nil
+}
+
+// serve answers the kernel until it ends the connection.
+func (m *mountpoint) serve() {
 	go func() {
 		m.server.Serve()
 		close(m.served)
 	}()
-	return m, nil
 }
 
 // goFuseLog counts what go-fuse would log. It writes a line for each reply that the kernel no longer wants, and so for each reader killed:

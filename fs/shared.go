@@ -58,7 +58,7 @@ func (s *shared) attr(f *file, pid uint32, out *fuse.Attr) time.Duration {
 	if f.isDir() {
 		return forever
 	}
-	if snap, err := s.render.lock(s.render.of(pid), f); err == nil {
+	if snap, err := s.render.lock(s.render.of(pid), f, false); err == nil {
 		out.Size = uint64(len(snap.text))
 		setTimes(out, snap.at)
 		snap.mu.Unlock()
@@ -112,7 +112,7 @@ func (s *shared) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (res fuse.
 	}
 	s.render.stats.Requests.Add(1)
 	n, err := s.handles.get(in.Fh).read(buf, in.Offset, func() (*snapshot, error) {
-		return s.render.lock(s.render.of(in.Pid), f)
+		return s.render.lock(s.render.of(in.Pid), f, false)
 	})
 	if err != nil {
 		return nil, status(err)
@@ -150,7 +150,12 @@ func (s *shared) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryL
 	for _, child := range s.tree.children[f.number] {
 		entries = append(entries, fuse.DirEntry{Name: child.name(), Ino: child.number, Mode: child.mode})
 	}
-	for _, e := range entries[min(in.Offset, uint64(len(entries))):] {
+	return list(out, entries, in.Offset)
+}
+
+// list gives the entries from the one that a reader has come to.
+func list(out *fuse.DirEntryList, entries []fuse.DirEntry, from uint64) fuse.Status {
+	for _, e := range entries[min(from, uint64(len(entries))):] {
 		if !out.AddDirEntry(e) {
 			break
 		}
@@ -159,6 +164,10 @@ func (s *shared) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryL
 }
 
 func (s *shared) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	return statFs(out)
+}
+
+func statFs(out *fuse.StatfsOut) fuse.Status {
 	out.Bsize, out.Frsize, out.NameLen = 4096, 4096, 255
 	return fuse.OK
 }

@@ -47,20 +47,24 @@ func (r *renderer) view(c *cgroupview.Container) *view {
 	return v.(*view)
 }
 
-// sweep forgets the containers that have ended.
-func (r *renderer) sweep() {
-	r.resolver.Sweep(func(c *cgroupview.Container) { r.views.Delete(c) })
+// sweep forgets the containers that have ended and tells of those that had a view.
+func (r *renderer) sweep(ended func(*view)) {
+	r.resolver.Sweep(func(c *cgroupview.Container) {
+		if v, ok := r.views.LoadAndDelete(c); ok {
+			ended(v.(*view))
+		}
+	})
 }
 
-// lock gives the snapshot of f, not older than a tick, locked: its text stands until it is unlocked.
+// lock gives the snapshot of f, not older than a tick, locked: its text stands until it is unlocked. With anew it is made in any case.
 //
 // It fails only where there is no text at all. A container whose cgroup has just gone gets its last snapshot again, one that cannot
 // be understood the host's text; both are counted.
-func (r *renderer) lock(v *view, f *file) (*snapshot, error) {
+func (r *renderer) lock(v *view, f *file, anew bool) (*snapshot, error) {
 	s := &v.files[f.number]
 	s.mu.Lock()
 	now := time.Now()
-	if now.Sub(s.at) < procview.Tick && !v.container.Young() {
+	if !anew && now.Sub(s.at) < procview.Tick && !v.container.Young() {
 		return s, nil
 	}
 	v.container.Look()

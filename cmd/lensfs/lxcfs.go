@@ -21,6 +21,8 @@ func lxcfsCommand() *cobra.Command {
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.tree = args[0]
+			o.viewsSpare = true
+			o.views = filepath.Join(o.runtimeDir, "lensfs")
 			o.quota = "ignore"
 			if cfs {
 				o.quota = "min"

@@ -23,7 +23,16 @@ type runOptions struct {
 	cpuset       string
 	name         string
 	parent       string
+	views        string
 	tree         string
+}
+
+// source is the directory whose proc and sys are bound: the container's own view, or the shared tree where that was asked for.
+func (o *runOptions) source() string {
+	if o.tree != "" {
+		return o.tree
+	}
+	return filepath.Join(o.views, "self")
 }
 
 func runCommand() *cobra.Command {
@@ -44,7 +53,8 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.cpuset, "cpuset", "", "the CPUs to run on, as in `0-1,4` (default: all)")
 	f.StringVar(&o.name, "name", fmt.Sprintf("run-%d", os.Getpid()), "its `name`, also its host name")
 	f.StringVar(&o.parent, "cgroup-parent", "/", "make its cgroup beneath this `group`, which must exist")
-	f.StringVar(&o.tree, "tree", "/var/lib/lxcfs", "the `directory` that lensfs serves")
+	f.StringVar(&o.views, "views", "/run/lensfs", "the `directory` of own views that lensfs serves")
+	f.StringVar(&o.tree, "tree", "", "bind the shared tree on this `directory` instead, as LXCFS's hook does")
 	f.SetInterspersed(false)
 	return cmd
 }
@@ -89,7 +99,7 @@ func bytesOrNone(flag, s string) (int64, error) {
 // initConfig is what the container's init is told through a pipe, when its cgroup is ready.
 type initConfig struct {
 	Name    string
-	Tree    string
+	Source  string // of proc and sys
 	Command []string
 }
 
@@ -101,8 +111,8 @@ func runContainer(o runOptions, command []string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("only root may make cgroups and mounts: run it with sudo")
 	}
-	if _, err := os.Stat(filepath.Join(o.tree, "proc/meminfo")); err != nil {
-		return fmt.Errorf("nothing is served at %s: start \"lensfs serve\" first, or give its --tree (%w)", o.tree, err)
+	if _, err := os.Stat(filepath.Join(o.source(), "proc/meminfo")); err != nil {
+		return fmt.Errorf("nothing is served at %s: start \"lensfs serve\" first, or give its --views or --tree (%w)", o.source(), err)
 	}
 	// Init is to die with us; the kernel sends that signal when the thread that made it ends.
 	runtime.LockOSThread()
@@ -111,7 +121,7 @@ func runContainer(o runOptions, command []string) error {
 	if err != nil {
 		return err
 	}
-	status, err := runIn(group, l, initConfig{Name: o.name, Tree: o.tree, Command: command})
+	status, err := runIn(group, l, initConfig{Name: o.name, Source: o.source(), Command: command})
 	if err := errors.Join(err, janitor.finish()); err != nil {
 		return err
 	}

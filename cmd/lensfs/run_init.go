@@ -35,7 +35,7 @@ func runInit(config io.ReadCloser) error {
 	if err := errors.Join(json.NewDecoder(config).Decode(&cfg), config.Close()); err != nil {
 		return fmt.Errorf("run has gone: %w", err)
 	}
-	if err := mountViews(cfg.Tree); err != nil {
+	if err := mountViews(cfg.Source); err != nil {
 		return err
 	}
 	if err := unix.Sethostname([]byte(cfg.Name)); err != nil {
@@ -52,14 +52,14 @@ func runInit(config io.ReadCloser) error {
 }
 
 // mountViews gives us a /proc of our own and binds the views over it and over /sys.
-func mountViews(tree string) error {
+func mountViews(source string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the mounts private: %w", err)
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	return errors.Join(bindFiles(filepath.Join(tree, "proc"), "/proc"), bindFiles(filepath.Join(tree, "sys/devices/system/cpu"), "/sys/devices/system/cpu"))
+	return errors.Join(bindFiles(filepath.Join(source, "proc"), "/proc"), bindFiles(filepath.Join(source, "sys/devices/system/cpu"), "/sys/devices/system/cpu"))
 }
 
 // bindFiles binds each file of from over its namesake in to.

@@ -21,6 +21,8 @@ import (
 // serveOptions is what both command lines, lensfs' own and LXCFS's, come to.
 type serveOptions struct {
 	tree       string
+	views      string
+	viewsSpare bool // LXCFS lets several instances share a runtime directory: only the first has own views then
 	runtimeDir string
 	pidfile    string
 	quota      string
@@ -39,6 +41,7 @@ func serveCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.tree, "tree", "/var/lib/lxcfs", "mount the shared tree, which LXC and Incus expect, on this `directory`")
+	f.StringVar(&o.views, "views", "/run/lensfs", "mount each container's own view on this `directory`; \"\" for none")
 	f.StringVar(&o.quota, "cpu-quota", "min", "what a CPU quota does to the CPUs shown: `mode` min (the smaller of it and the cpuset), ignore, first (even beyond the cpuset)")
 	f.StringVar(&o.pidfile, "pidfile", "", "write the process number to this `file`")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "/run", "keep state in this `directory`")
@@ -63,6 +66,8 @@ func serve(ctx context.Context, o serveOptions) error {
 
 	d, err := fs.Start(fs.Config{
 		Tree:     o.tree,
+		OwnViews: o.views,
+		OwnSpare: o.viewsSpare,
 		StateDir: filepath.Join(o.runtimeDir, "lensfs.state"),
 		Views:    fs.Views{Quota: quota, NoSwap: o.noSwap, NoZswap: o.noZswap},
 		Debug:    o.debug,
@@ -74,7 +79,7 @@ func serve(ctx context.Context, o serveOptions) error {
 	if err != nil {
 		return errors.Join(err, d.Close())
 	}
-	slog.Info("ready", "tree", o.tree, "cgroups", d.String(), "cpu-quota", quota, "version", version, "pid", os.Getpid())
+	slog.Info("ready", "tree", o.tree, "views", o.views, "cgroups", d.String(), "cpu-quota", quota, "version", version, "pid", os.Getpid())
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		slog.Warn("systemd was not told that lensfs is ready", "err", err)
 	}
