@@ -189,10 +189,10 @@ func (l *layout) parseCgroup(text []byte) paths {
 // cgroup namespace is not the caller's) is unknown: "". The " (deleted)" of a removed group stays: a container may name a living one so,
 // and what cannot be opened is answered from the group above.
 func (h *hierarchy) beneath(path []byte) string {
-	if bytes.HasPrefix(path, []byte("/..")) {
+	s := string(path)
+	if within(s, "/..") {
 		return ""
 	}
-	s := string(path)
 	if h.root != "/" && h.root != "" {
 		if !within(s, h.root) {
 			return ""

@@ -16,6 +16,9 @@ const Unlimited = math.MaxUint64
 // Memory is what a container may use and does use of memory, in bytes. A field that its kernel does not count is 0.
 // The comments name the line of memory.stat: v2 | v1, there with total_ before it.
 type Memory struct {
+	// Counted is false where no group of the container's has the controller: nothing is known then, and nothing limits it.
+	Counted bool
+
 	Limit     uint64 // smallest memory.max | hierarchical_memory_limit; Unlimited where there is none
 	Usage     uint64 // memory.current | memory.usage_in_bytes
 	SwapLimit uint64 // smallest memory.swap.max | memsw limit less memory limit; Unlimited where there is none
@@ -67,7 +70,7 @@ func (h *hierarchy) memory2(b *kfile.Buffer, path string) (Memory, error) {
 	for {
 		usage, err := h.value(b, path, "memory.current")
 		if err == nil {
-			m.Usage = usage
+			m.Usage, m.Counted = usage, true
 			break
 		}
 		up, ok := parent(path)
@@ -192,6 +195,7 @@ func (h *hierarchy) memory1(b *kfile.Buffer, path string) (Memory, error) {
 	if m.Usage, err = h.value(b, path, "memory.usage_in_bytes"); err != nil {
 		return m, h.dir.Wrap(err, path, "memory.usage_in_bytes")
 	}
+	m.Counted = true
 	if both == 0 {
 		return m, nil // swapaccount=0
 	}

@@ -90,8 +90,7 @@ type span struct{ from, to int }
 // block a CPU that starts with "cpu number".
 func parseCpuinfo(text []byte) *cpuinfo {
 	info := &cpuinfo{text: text}
-	packages := map[uint64]int{}
-	cores := map[[2]uint64]int{} // by package and core id: those of two packages repeat
+	var seen topology
 	rest := text
 	for len(rest) > 0 {
 		block := rest
@@ -105,7 +104,7 @@ func parseCpuinfo(text []byte) *cpuinfo {
 		case ok:
 			b := info.block(n)
 			b.text = block
-			b.parse(packages, cores)
+			b.parse(&seen)
 			info.all.Add(n)
 		case len(info.blocks) == 0 && info.head == nil:
 			info.head = block
@@ -164,18 +163,32 @@ func summaryNumber(line []byte) (int, bool) {
 	return int(n), ok && n < cgroupview.MaxCPUs
 }
 
-// parse finds the block's package and core, numbering those seen for the first time, and the values that count CPUs.
-func (b *cpuBlock) parse(packages map[uint64]int, cores map[[2]uint64]int) {
-	var physical, core uint64
+// socket names a package. On s390x sockets are numbered within a book, and books within a drawer.
+type socket struct{ drawer, book, physical uint64 }
+
+// topology counts the packages and cores of the host as they are met. Core ids are numbered within a package.
+type topology struct {
+	packages map[socket]int
+	cores    map[socketCore]int
+}
+
+type socketCore struct {
+	socket
+	core uint64
+}
+
+// parse finds the block's package and core, numbering those met for the first time, and the values that count CPUs.
+func (b *cpuBlock) parse(seen *topology) {
+	var at socketCore
 	var hasPhysical, hasCore bool
-	for at := 0; at < len(b.text); {
-		line, _ := kfile.Line(b.text[at:])
+	for start := 0; start < len(b.text); {
+		line, _ := kfile.Line(b.text[start:])
 		if colon := bytes.IndexByte(line, ':'); colon >= 0 {
-			from := at + colon + 1
-			for from < at+len(line) && b.text[from] == ' ' {
+			from := start + colon + 1
+			for from < start+len(line) && b.text[from] == ' ' {
 				from++
 			}
-			value := span{from, at + len(line)}
+			value := span{from, start + len(line)}
 			number, ok := kfile.Uint(b.text[value.from:value.to])
 			switch string(kfile.Trim(line[:colon])) {
 			case "siblings":
@@ -183,25 +196,41 @@ func (b *cpuBlock) parse(packages map[uint64]int, cores map[[2]uint64]int) {
 			case "cpu cores":
 				b.cores = value
 			case "physical id":
-				physical, hasPhysical = number, ok
+				at.physical, hasPhysical = number, ok
 			case "core id":
-				core, hasCore = number, ok
+				at.core, hasCore = number, ok
+			case "book id":
+				at.book = number
+			case "drawer id":
+				at.drawer = number
 			}
 		}
-		at += len(line) + 1
+		start += len(line) + 1
 	}
 	if !hasPhysical || !hasCore {
 		return
 	}
-	if _, ok := packages[physical]; !ok {
-		packages[physical] = len(packages)
+	pkg, core := seen.number(at)
+	if pkg < maxPackages && core < cgroupview.MaxCPUs {
+		b.pkg, b.core = pkg, core
 	}
-	if _, ok := cores[[2]uint64{physical, core}]; !ok {
-		cores[[2]uint64{physical, core}] = len(cores)
+}
+
+func (t *topology) number(at socketCore) (pkg, core int) {
+	if t.packages == nil {
+		t.packages, t.cores = map[socket]int{}, map[socketCore]int{}
 	}
-	if packages[physical] < maxPackages && cores[[2]uint64{physical, core}] < cgroupview.MaxCPUs {
-		b.pkg, b.core = packages[physical], cores[[2]uint64{physical, core}]
+	pkg, ok := t.packages[at.socket]
+	if !ok {
+		pkg = len(t.packages)
+		t.packages[at.socket] = pkg
 	}
+	core, ok = t.cores[at]
+	if !ok {
+		core = len(t.cores)
+		t.cores[at] = core
+	}
+	return pkg, core
 }
 
 // appendCpuinfo writes the blocks of the CPUs shown; all of the host's: its own text. The cost is that of what is shown.
@@ -209,12 +238,21 @@ func appendCpuinfo(dst []byte, info *cpuinfo, shown *cgroupview.CPUSet) []byte {
 	if shown.Equal(&info.all) || info.all.Next(0) < 0 {
 		return append(dst, info.text...)
 	}
+	start := len(dst)
 	dst = info.appendHead(dst, shown)
 	count := info.count(shown)
 	for n := shown.Next(0); n >= 0 && n < len(info.blocks); n = shown.Next(n + 1) {
 		dst = info.blocks[n].append(dst, &count)
 	}
+	if len(info.tail) == 0 && endsBlank(dst[start:]) && !endsBlank(info.text) {
+		dst = dst[:len(dst)-1] // s390x: blank lines stand between the blocks, and the host's last one is not shown
+	}
 	return append(dst, info.tail...)
+}
+
+func endsBlank(text []byte) bool {
+	n := len(text)
+	return n >= 2 && text[n-2] == '\n' && text[n-1] == '\n'
 }
 
 // shownOf counts, for each package, the threads and cores that are shown.
@@ -242,7 +280,7 @@ func (b *cpuBlock) append(dst []byte, count *shownOf) []byte {
 		return append(dst, b.text...)
 	}
 	at := 0
-	// In the order of x86's lines, the only architecture that has them.
+	// In the order of x86's and s390x's lines, the only architectures that have them.
 	for _, v := range [...]struct {
 		span
 		n uint16
@@ -268,7 +306,7 @@ func (info *cpuinfo) appendHead(dst []byte, shown *cgroupview.CPUSet) []byte {
 				continue
 			}
 		} else if colon := bytes.IndexByte(line, ':'); colon >= 0 && bytes.HasPrefix(line, []byte("# processors")) {
-			dst = append(dst, line[:colon+2]...)
+			dst = append(append(dst, line[:colon+1]...), ' ')
 			dst = strconv.AppendInt(dst, int64(shown.Count()), 10)
 			dst = append(dst, '\n')
 			continue

@@ -14,7 +14,7 @@ func Meminfo(dst []byte, host *Host, container *cgroupview.Container) ([]byte, e
 	if err != nil {
 		return dst, err
 	}
-	if host.options.NoSwap {
+	if host.options.NoSwap && m.Counted { // of the host's own processes nothing is known that could stand beside it
 		m.SwapCounted, m.SwapLimit, m.SwapUsage = true, 0, 0
 	}
 	if host.options.NoZswap {
