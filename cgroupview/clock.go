@@ -11,7 +11,7 @@ import (
 // a second as CPUs are shown.
 type CPUTime struct {
 	Busy  time.Duration // used
-	Steal time.Duration // wanted but refused by a quota, as far as there was room beside Busy
+	Steal time.Duration // wanted but refused by a quota, as far as there was room beside Busy at the time
 	Idle  time.Duration // the rest
 }
 
@@ -20,8 +20,14 @@ type cpuClock struct {
 	mu       sync.Mutex
 	at       time.Duration // age at the last look
 	capacity time.Duration // CPU time offered so far: the CPUs shown, integrated over age
-	last     CPUTime
+
+	throttled time.Duration // at the last look
+	owed      time.Duration // throttled, but not shown as Steal yet
+	last      CPUTime
 }
+
+// quotaPeriod is the period of a quota, if nobody chose another. The kernel counts a throttled stretch when it is over, which is at the end of a period.
+const quotaPeriod = 100 * time.Millisecond
 
 // CPUTime reads the clock, n CPUs being shown at the moment. It is nothing for the host.
 func (c *Container) CPUTime(n int) (CPUTime, error) {
@@ -48,9 +54,16 @@ func (k *cpuClock) advance(age time.Duration, n int, busy, throttled time.Durati
 		k.capacity += time.Duration(n) * (age - k.at)
 		k.at = age
 	}
-	t := CPUTime{Busy: max(busy, k.last.Busy)}
-	t.Steal = max(min(throttled, k.capacity-t.Busy), k.last.Steal)
-	t.Idle = max(k.capacity-t.Busy-t.Steal, k.last.Idle)
+	t := CPUTime{Busy: max(busy, k.last.Busy), Steal: k.last.Steal, Idle: k.last.Idle}
+	room := max(0, k.capacity-t.Busy-t.Steal-t.Idle)
+	k.owed += max(0, throttled-k.throttled)
+	k.throttled = max(throttled, k.throttled)
+	steal := min(k.owed, room)
+	t.Steal += steal
+	t.Idle += room - steal
+	// Each thread is throttled for itself, which makes more than the CPUs shown could have given. What found no room is forgotten, but for
+	// what may have been counted late: else a container would see itself robbed long after it fell idle.
+	k.owed = min(k.owed-steal, time.Duration(n)*quotaPeriod)
 	k.last = t
 	return t
 }
