@@ -80,6 +80,10 @@ func (c *Container) Look() {
 	}
 }
 
+// settles is how long init may take until it has mounted its cgroups, from which we learn where the container's root is: a mount hook
+// asks before that, and a supervisor (OpenRC) that sits in a leaf never moves.
+const settles = time.Minute
+
 // locate finds the container's cgroup for the first time.
 func (c *Container) locate(b *kfile.Buffer) error {
 	c.lookMu.Lock()
@@ -93,7 +97,7 @@ func (c *Container) relocate(b *kfile.Buffer) error {
 		return err
 	}
 	c.looked = c.r.boottime()
-	if c.group == string(text) {
+	if c.group == string(text) && c.Age() > settles {
 		return nil
 	}
 	group := string(text)
