@@ -1,0 +1,293 @@
+package procview
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"lensfs/cgroupview"
+	"lensfs/sysview"
+)
+
+var update = flag.Bool("update", false, "write what is shown into testdata/cases/*/want")
+
+// sources are the files of which every case has a golden.
+var sources = map[string]Source{
+	"meminfo": Meminfo,
+	"cpuinfo": Cpuinfo,
+	"uptime":  Uptime,
+	"online": func(dst []byte, _ *Host, c *cgroupview.Container) ([]byte, error) {
+		return sysview.Online(dst, c)
+	},
+}
+
+// hostFile is where the host has the file that a source is the view of.
+func hostFile(root, name string) string {
+	if name == "online" {
+		return filepath.Join(root, "sys/devices/system/cpu/online")
+	}
+	return filepath.Join(root, "proc", name)
+}
+
+// testCase is what testdata/cases/NAME/case says: the base trees that the case's own files are laid over, and the daemon's flags.
+type testCase struct {
+	name       string
+	bases      []string
+	cgroupview cgroupview.Options
+	procview   Options
+}
+
+// caller is the process that asks, in every case.
+const caller = 120
+
+func readCase(t testing.TB, name string) testCase {
+	t.Helper()
+	c := testCase{name: name}
+	text, err := os.ReadFile(filepath.Join("testdata/cases", name, "case"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) == 0 || words[0] == "#" {
+			continue
+		}
+		switch words[0] {
+		case "base":
+			c.bases = words[1:]
+		case "cpu-quota":
+			if c.cgroupview.Quota, err = cgroupview.ParseQuotaMode(words[1]); err != nil {
+				t.Fatal(err)
+			}
+		case "no-swap":
+			c.procview.NoSwap = true
+		case "no-zswap":
+			c.procview.NoZswap = true
+		default:
+			t.Fatalf("%s/case: %q is not known", name, line)
+		}
+	}
+	return c
+}
+
+// root makes the case's tree: its bases, and its own files over them. It is a copy, for no link may lead out of a root.
+func (c testCase) root(t testing.TB) string {
+	t.Helper()
+	root := t.TempDir()
+	for _, base := range c.bases {
+		copyTree(t, root, filepath.Join("testdata/base", base))
+	}
+	copyTree(t, root, filepath.Join("testdata/cases", c.name))
+	return root
+}
+
+func copyTree(t testing.TB, to, from string) {
+	t.Helper()
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, name)
+		switch {
+		case d.IsDir():
+			if name == "want" {
+				return filepath.SkipDir
+			}
+			return os.MkdirAll(target, 0o755)
+		case d.Type() == fs.ModeSymlink:
+			link, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			return os.Symlink(link, target)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, text, 0o644)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// open makes what a daemon has, over a tree of files.
+func (c testCase) open(t testing.TB, root string) (*Host, *cgroupview.Resolver) {
+	t.Helper()
+	c.cgroupview.Root, c.procview.Root = root, root
+	r, err := cgroupview.New(c.cgroupview)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := NewHost(c.procview, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host, r
+}
+
+func openCase(t testing.TB, name string) (*Host, *cgroupview.Container) {
+	t.Helper()
+	c := readCase(t, name)
+	host, r := c.open(t, c.root(t))
+	return host, r.Of(caller)
+}
+
+func caseNames(t testing.TB) []string {
+	t.Helper()
+	entries, err := os.ReadDir("testdata/cases")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) == 0 {
+		t.Fatal("testdata/cases is empty")
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// TestCases compares what every case shows with its goldens. An error is a golden too: what the daemon answers instead is its business.
+func TestCases(t *testing.T) {
+	for _, name := range caseNames(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := readCase(t, name)
+			root := c.root(t)
+			host, r := c.open(t, root)
+			container := r.Of(caller)
+			for file, source := range sources {
+				got, err := source(nil, host, container)
+				if err != nil {
+					if len(got) != 0 {
+						t.Errorf("%s: %v, but %d bytes were appended", file, err, len(got))
+					}
+					got = errorText(err)
+				}
+				golden(t, filepath.Join("testdata/cases", name, "want", file), got)
+				if err == nil {
+					checkText(t, root, file, got)
+				}
+			}
+		})
+	}
+}
+
+// errorText is a failure without the name of the temporary directory.
+func errorText(err error) []byte {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return fmt.Appendf(nil, "error: %v\n", errno)
+	}
+	return fmt.Appendf(nil, "error: %v\n", err)
+}
+
+func golden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s: got:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+// TestAppends checks that a source appends, and that a second answer is as the first: nothing is left over from one to the next.
+func TestAppends(t *testing.T) {
+	for _, name := range []string{"v1", "v2", "s390x", "host", "throttled"} {
+		host, container := openCase(t, name)
+		for file, source := range sources {
+			first, err := source(nil, host, container)
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, err := source([]byte("before\n"), host, container)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := "before\n" + string(first); string(second) != want {
+				t.Errorf("%s: %s: the second time:\n%s\nwant:\n%s", name, file, second, want)
+			}
+		}
+	}
+}
+
+// TestSourceAllocs holds the promise that to answer a container allocates nothing, from its cgroup's files to the text.
+func TestSourceAllocs(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	for _, name := range []string{"v1", "v2", "hybrid-mixed", "nested-limits", "s390x", "host", "host-service"} {
+		host, container := openCase(t, name)
+		for file, source := range sources {
+			dst := make([]byte, 0, 64<<10)
+			var err error
+			if n := testing.AllocsPerRun(100, func() { _, err = source(dst, host, container) }); n != 0 {
+				t.Errorf("%s: %s: %v allocations", name, file, n)
+			}
+			if err != nil {
+				t.Errorf("%s: %s: %v", name, file, err)
+			}
+		}
+	}
+}
+
+func BenchmarkSources(b *testing.B) {
+	for _, name := range []string{"v1", "v2", "cpus-256"} {
+		for _, file := range []string{"meminfo", "cpuinfo", "uptime", "online"} {
+			b.Run(name+"/"+file, func(b *testing.B) {
+				host, container := openCase(b, name)
+				source, dst := sources[file], make([]byte, 0, 64<<10)
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := source(dst, host, container); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// hostLine gives a number of the case's host: "MemTotal".
+func hostLine(t testing.TB, root, name string) uint64 {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "proc/meminfo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if v, ok := strings.CutPrefix(line, name+":"); ok {
+			n, err := strconv.ParseUint(strings.Fields(v)[0], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	return 0
+}
