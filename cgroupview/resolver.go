@@ -45,6 +45,7 @@ type Resolver struct {
 // Options are what an operator may choose.
 type Options struct {
 	Root  string // "/" but in tests, which give a tree of files
+	CPUs  string // the host's CPUs; default: sys/devices/system/cpu beneath Root
 	Quota QuotaMode
 }
 
@@ -54,7 +55,10 @@ func New(o Options) (*Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
-	cpus, err := kfile.Open(filepath.Join(o.Root, "sys/devices/system/cpu"), true)
+	if o.CPUs == "" {
+		o.CPUs = filepath.Join(o.Root, "sys/devices/system/cpu")
+	}
+	cpus, err := kfile.Open(o.CPUs, true)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@
 package fs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,8 @@ type Views struct {
 	Quota   cgroupview.QuotaMode // what a CPU quota does to the number of CPUs
 	NoSwap  bool                 // no container has swap
 	NoZswap bool
+	Root    string // "" is "/"; tests give a tree of files
+	Host    string // where the host's own texts are taken from, "" being Root; benchmarks show a larger host than they run on
 }
 
 // Daemon serves. It is made by Start and ended by Close.
@@ -126,11 +129,13 @@ func (d *Daemon) mountOwn(cfg Config, tree *tree, shared string) error {
 
 // open opens what the views are made of.
 func (v Views) open() (*cgroupview.Resolver, *procview.Host, error) {
-	resolver, err := cgroupview.New(cgroupview.Options{Root: "/", Quota: v.Quota})
+	root := cmp.Or(v.Root, "/")
+	from := cmp.Or(v.Host, root)
+	resolver, err := cgroupview.New(cgroupview.Options{Root: root, CPUs: filepath.Join(from, "sys/devices/system/cpu"), Quota: v.Quota})
 	if err != nil {
 		return nil, nil, err
 	}
-	host, err := procview.NewHost(procview.Options{Root: "/", NoSwap: v.NoSwap, NoZswap: v.NoZswap}, resolver)
+	host, err := procview.NewHost(procview.Options{Root: from, NoSwap: v.NoSwap, NoZswap: v.NoZswap}, resolver)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -29,6 +29,7 @@ type serveOptions struct {
 	noSwap     bool
 	noZswap    bool
 	debug      bool
+	hostRoot   string
 }
 
 func serveCommand() *cobra.Command {
@@ -46,6 +47,8 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&o.pidfile, "pidfile", "", "write the process number to this `file`")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "/run", "keep state in this `directory`")
 	f.BoolVar(&o.debug, "debug", false, "write every request to standard error")
+	f.StringVar(&o.hostRoot, "host-root", "", "take the host's texts from the proc and sys beneath this `directory`: for benchmarks")
+	cobra.CheckErr(f.MarkHidden("host-root"))
 	return cmd
 }
 
@@ -69,7 +72,7 @@ func serve(ctx context.Context, o serveOptions) error {
 		OwnViews: o.views,
 		OwnSpare: o.viewsSpare,
 		StateDir: filepath.Join(o.runtimeDir, "lensfs.state"),
-		Views:    fs.Views{Quota: quota, NoSwap: o.noSwap, NoZswap: o.noZswap},
+		Views:    fs.Views{Quota: quota, NoSwap: o.noSwap, NoZswap: o.noZswap, Host: o.hostRoot},
 		Debug:    o.debug,
 	})
 	if err != nil {

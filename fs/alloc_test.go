@@ -1,0 +1,56 @@
+//go:build !race
+
+package fs
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// TestHandlersDoNotAllocate holds what the read path promises: nothing is allocated for a READ, of either mount, whether its text is rendered anew
+// or not. The caller is this test, as a process of the host.
+func TestHandlersDoNotAllocate(t *testing.T) {
+	s, o, _ := testServers(t)
+	buf := make([]byte, 8192)
+	pid := uint32(testPid)
+	for _, f := range files {
+		if f.isDir() {
+			continue
+		}
+		t.Run("shared/"+f.path, func(t *testing.T) {
+			in := &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: f.number, Caller: fuse.Caller{Pid: pid}}, Fh: s.handles.add(), ReadFlags: fuseReadLockOwner}
+			v := s.render.of(pid)
+			check(t, func() {
+				v.files[f.number].at = time.Time{} // a tick has passed
+				res, code := s.Read(nil, in, buf)
+				if code != fuse.OK {
+					t.Fatal(code)
+				}
+				res.Done()
+			})
+		})
+		t.Run("own/"+f.path, func(t *testing.T) {
+			rec, err := o.records.of(o.render.view(o.render.resolver.Of(pid)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			attr := &fuse.GetAttrIn{InHeader: fuse.InHeader{NodeId: node(rec, &f)}}
+			read := &fuse.ReadIn{InHeader: attr.InHeader}
+			check(t, func() {
+				rec.view.files[f.number].at = time.Time{}
+				rec.pages[f.number].at = time.Now().Add(-time.Second)
+				var out fuse.AttrOut
+				if code := o.GetAttr(nil, attr, &out); code != fuse.OK {
+					t.Fatal(code)
+				}
+				res, code := o.Read(nil, read, buf)
+				if code != fuse.OK {
+					t.Fatal(code)
+				}
+				res.Done()
+			})
+		})
+	}
+}

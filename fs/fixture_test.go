@@ -1,0 +1,105 @@
+package fs
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// testPid is a process of the container in testTree, whose init it is.
+const testPid = 42
+
+// testTree is a host with one container: v2, 100 MB of memory, one CPU of two.
+var testTree = map[string]string{
+	"proc/self/mountinfo": "30 1 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+	"proc/42/cgroup":      "0::/web\n",
+	"proc/42/mountinfo":   "",
+	"proc/42/status":      "Name:\tinit\nPPid:\t1\nNSpid:\t42\t1\n",
+	"proc/42/stat":        "42 (init) S 1 42 42 0 -1 4194560 1 1 0 0 1 1 0 0 20 0 1 0 100 1 1\n",
+	"proc/meminfo":        "MemTotal:        1000000 kB\nMemFree:          500000 kB\nSwapTotal:             0 kB\n",
+	"proc/cpuinfo":        "processor\t: 0\nsiblings\t: 2\n\nprocessor\t: 1\nsiblings\t: 2\n\n",
+	"proc/uptime":         "1000.00 2000.00\n",
+
+	"sys/devices/system/cpu/online":           "0-1\n",
+	"sys/fs/cgroup/cgroup.controllers":        "cpuset cpu io memory pids\n",
+	"sys/fs/cgroup/web/memory.current":        "1048576\n",
+	"sys/fs/cgroup/web/memory.stat":           "anon 1000000\nfile 2000\n",
+	"sys/fs/cgroup/web/memory.max":            "104857600\n",
+	"sys/fs/cgroup/web/cpu.stat":              "usage_usec 1000000\n",
+	"sys/fs/cgroup/web/cpuset.cpus.effective": "1\n",
+}
+
+func writeTree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for pid, ns := range map[string]string{"self": "pid:[1]", "42": "pid:[2]"} {
+		dir := filepath.Join(root, "proc", pid, "ns")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(ns, filepath.Join(dir, "pid")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// testServers gives both file systems over testTree, without a mount.
+func testServers(t *testing.T) (*shared, *own, string) {
+	t.Helper()
+	root := writeTree(t, testTree)
+	resolver, host, err := Views{Root: root}.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tab, err := newTable(filepath.Join(t.TempDir(), "table"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := newTree(files)
+	r := &renderer{resolver: resolver, host: host, stats: &Stats{}}
+	o := &own{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: tree, render: r, shared: "/tree", records: newRecords(tab), notify: &toldKernel{}}
+	return newShared(tree, r), o, root
+}
+
+// toldKernel writes down what the kernel was told.
+type toldKernel struct {
+	stored    []int64 // offsets
+	forgotten []string
+}
+
+func (k *toldKernel) InodeNotifyStoreCache(_ uint64, offset int64, _ []byte) fuse.Status {
+	k.stored = append(k.stored, offset)
+	return fuse.OK
+}
+
+func (k *toldKernel) EntryNotify(_ uint64, name string) fuse.Status {
+	k.forgotten = append(k.forgotten, name)
+	return fuse.OK
+}
+
+func check(t *testing.T, f func()) {
+	t.Helper()
+	f() // the first time may grow buffers
+	if n := testing.AllocsPerRun(200, f); n != 0 {
+		t.Errorf("%g allocations", n)
+	}
+}
+
+func writeFile(t *testing.T, root, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

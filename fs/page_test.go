@@ -1,0 +1,114 @@
+package fs
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// TestPageNeverCutsATextOff goes through every moment at which a kernel may combine a size it was told with a page it was given, over texts whose
+// length changes: the reader must see one of the texts and nothing behind it but newlines.
+func TestPageNeverCutsATextOff(t *testing.T) {
+	texts := []string{"0-1\n", "0\n", "0-15,17\n", "0\n", "3\n", "0-1\n"}
+	valid := map[string]bool{}
+	for _, s := range texts {
+		valid[s] = true
+	}
+	p := &page{}
+	now := time.Now()
+	size := 0       // the kernel's
+	var held []byte // a page that a reader has got hold of, maybe before the size changed
+	for i, s := range texts {
+		now = now.Add(20 * time.Millisecond)
+		if !p.at.IsZero() && len(s) > p.size {
+			size = len(s) // what NOTIFY_STORE does, before the text is published
+			inspect(t, valid, held, size)
+		}
+		p.publish([]byte(s), now)
+		before := held
+		held = make([]byte, pageSize)
+		p.read(held, 0)
+		if size != 0 {
+			inspect(t, valid, held, size) // READ before GETATTR's answer is seen
+		}
+		size = p.size
+		if before != nil {
+			inspect(t, valid, before, size) // the old page with the new size
+		}
+		inspect(t, valid, held, size)
+		if p.size < len(s) {
+			t.Fatalf("text %d: size %d of %q", i, p.size, s)
+		}
+	}
+}
+
+func inspect(t *testing.T, valid map[string]bool, page []byte, size int) {
+	t.Helper()
+	if page == nil {
+		return
+	}
+	seen := string(page[:size])
+	if text := strings.TrimRight(seen, "\n") + "\n"; !valid[text] {
+		t.Errorf("a reader sees %q", seen)
+	}
+}
+
+func TestPageSizeIsExactAgain(t *testing.T) {
+	p := &page{}
+	now := time.Now()
+	p.publish([]byte("long text\n"), now)
+	for _, c := range []struct {
+		after time.Duration
+		size  int
+	}{
+		{10 * time.Millisecond, 10},
+		{time.Second, 10},
+		{1500 * time.Millisecond, 10},
+		{2600 * time.Millisecond, 6},
+	} {
+		p.publish([]byte("short\n"), now.Add(c.after))
+		if p.size != c.size {
+			t.Errorf("%v after a longer text: size %d, want %d", c.after, p.size, c.size)
+		}
+	}
+}
+
+func TestPageFillsWithNewlines(t *testing.T) {
+	p := &page{}
+	p.publish([]byte("abc\n"), time.Now())
+	buf := make([]byte, 2*pageSize)
+	if n := p.read(buf, 0); n != pageSize || string(buf[:4]) != "abc\n" || strings.Trim(string(buf[4:n]), "\n") != "" {
+		t.Errorf("%d bytes", n)
+	}
+	if n := p.read(buf, pageSize); n != 0 {
+		t.Errorf("%d bytes behind the page", n)
+	}
+	if n := p.read(buf, 1<<63); n != 0 {
+		t.Errorf("%d bytes far behind the page", n)
+	}
+}
+
+// TestLongerTextTellsTheKernelFirst: the size is stored where the new text ends, before any READ has it.
+func TestLongerTextTellsTheKernelFirst(t *testing.T) {
+	_, o, root := testServers(t)
+	rec, err := o.records.of(o.render.of(testPid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	online := o.tree.file(10)
+	in := &fuse.GetAttrIn{InHeader: fuse.InHeader{NodeId: node(rec, online)}}
+	var out fuse.AttrOut
+	o.GetAttr(nil, in, &out)
+	if out.Size != 2 {
+		t.Fatalf("size %d of \"1\\n\"", out.Size)
+	}
+	writeFile(t, root, "sys/fs/cgroup/web/cpuset.cpus.effective", "0-1\n")
+	rec.view.files[online.number].at, rec.pages[online.number].at = time.Time{}, time.Now().Add(-time.Second)
+	o.GetAttr(nil, in, &out)
+	told := o.notify.(*toldKernel)
+	if out.Size != 4 || len(told.stored) != 1 || told.stored[0] != 3 {
+		t.Errorf("size %d, stored at %v", out.Size, told.stored)
+	}
+}
