@@ -141,12 +141,13 @@ func skip(t *testing.T, why string) {
 
 // daemon is a running lensfs.
 type daemon struct {
-	t    *testing.T
-	tree string
-	dir  string // its runtime directory
-	cmd  *exec.Cmd
-	log  *logBuffer
-	done chan error
+	t     *testing.T
+	tree  string
+	views string
+	dir   string // its runtime directory
+	cmd   *exec.Cmd
+	log   *logBuffer
+	done  chan error
 
 	killed   bool // by the test: it need not have ended well
 	warnings bool // are expected in its log
@@ -161,14 +162,17 @@ func serve(t *testing.T, flags ...string) *daemon {
 
 func serveAt(t *testing.T, tree, runtimeDir string, flags ...string) *daemon {
 	t.Helper()
-	args := append([]string{"serve", "--tree", tree, "--views", filepath.Join(runtimeDir, "views"), "--runtime-dir", runtimeDir}, flags...)
+	args := append([]string{"serve", "--tree", tree, "--views", viewsIn(runtimeDir), "--runtime-dir", runtimeDir}, flags...)
 	return startDaemon(t, tree, runtimeDir, exec.Command(binary, args...))
 }
+
+// viewsIn is where the own views are mounted: where LXCFS's command line has them too.
+func viewsIn(runtimeDir string) string { return filepath.Join(runtimeDir, "lensfs") }
 
 // startDaemon starts a daemon with any command line.
 func startDaemon(t *testing.T, tree, runtimeDir string, cmd *exec.Cmd) *daemon {
 	t.Helper()
-	d := &daemon{t: t, tree: tree, dir: runtimeDir, cmd: cmd, log: &logBuffer{}, done: make(chan error, 1)}
+	d := &daemon{t: t, tree: tree, views: viewsIn(runtimeDir), dir: runtimeDir, cmd: cmd, log: &logBuffer{}, done: make(chan error, 1)}
 	d.start()
 	return d
 }
@@ -209,12 +213,14 @@ func (d *daemon) stop() {
 			d.t.Errorf("the daemon's log has %q:\n%s", bad, d.log)
 		}
 	}
-	for mountedOn(d.t, d.tree) != "" {
-		if !d.killed {
-			d.t.Errorf("the daemon left a mount on %s", d.tree)
-		}
-		if err := unix.Unmount(d.tree, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-			d.t.Fatal(err)
+	for _, dir := range []string{d.tree, d.views} {
+		for mountedOn(d.t, dir) != "" {
+			if !d.killed {
+				d.t.Errorf("the daemon left a mount on %s", dir)
+			}
+			if err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+				d.t.Fatal(err)
+			}
 		}
 	}
 }
@@ -272,9 +278,10 @@ func (d *daemon) alive() {
 	}
 }
 
-// runArgs is the command line of "lensfs run" on this daemon. The container gets a name of its own unless the flags give one.
+// runArgs is the command line of "lensfs run" on this daemon, with own views unless the flags give a --tree. The container gets a name of its own
+// unless the flags give one.
 func (d *daemon) runArgs(flags []string, cmd ...string) []string {
-	args := append([]string{"run", "--tree", d.tree, "--name", uniqueName()}, flags...)
+	args := append([]string{"run", "--views", d.views, "--name", uniqueName()}, flags...)
 	return append(append(args, "--"), cmd...)
 }
 

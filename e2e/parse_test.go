@@ -2,11 +2,28 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
+
+// readView reads a file as a container sees it beneath root. A text in an own view, which root "/" stands for, may have blank lines behind it for a
+// second or two after it became shorter; they are taken off.
+func readView(root, name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil || root != "/" {
+		return string(text), err
+	}
+	return trimBlank(string(text)), nil
+}
+
+func trimBlank(text string) string {
+	short := strings.TrimRight(text, "\n")
+	return text[:min(len(text), len(short)+1)]
+}
 
 var meminfoLine = regexp.MustCompile(`^([A-Za-z0-9_()]+): +([0-9]+)( kB)?$`)
 
@@ -57,7 +74,7 @@ func parseCpuinfo(text string) ([]int, error) {
 	var cpus []int
 	var blocks []map[string]string
 	threads, cores := map[string]int{}, map[string]map[string]bool{} // by package
-	for _, block := range strings.Split(strings.TrimSuffix(text, "\n"), "\n\n") {
+	for _, block := range strings.Split(strings.TrimRight(text, "\n"), "\n\n") {
 		b := map[string]string{}
 		for line := range strings.Lines(block) {
 			key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ":")

@@ -81,14 +81,15 @@ func watch(args []string) error {
 	if err != nil {
 		return err
 	}
-	age := ageCheck{cpus: float64(len(cpus))}
+	// Each for itself: a view that the kernel has kept may be a tick behind the shared tree.
+	ages := map[string]*ageCheck{"/": {cpus: float64(len(cpus))}, tree: {cpus: float64(len(cpus))}}
 	rounds := 0
 	for begin := time.Now(); time.Since(begin) < limit; rounds++ {
-		for _, root := range []string{"/", tree} {
+		for root, age := range ages {
 			if err := checkNumbers(root, want, cpus); err != nil {
 				return err
 			}
-			if err := age.read(filepath.Join(root, "proc/uptime")); err != nil {
+			if err := age.read(root); err != nil {
 				return err
 			}
 		}
@@ -99,31 +100,31 @@ func watch(args []string) error {
 
 // checkNumbers reads all but the uptime beneath root.
 func checkNumbers(root, memory string, cpus []int) error {
-	text, err := os.ReadFile(filepath.Join(root, "proc/meminfo"))
+	text, err := readView(root, "proc/meminfo")
 	if err != nil {
 		return err
 	}
-	m, err := parseMeminfo(string(text))
+	m, err := parseMeminfo(text)
 	if err != nil {
 		return err
 	}
 	if got := strconv.FormatUint(m["MemTotal"], 10); got != memory {
 		return fmt.Errorf("MemTotal is %s, not %s", got, memory)
 	}
-	if text, err = os.ReadFile(filepath.Join(root, "proc/cpuinfo")); err != nil {
+	if text, err = readView(root, "proc/cpuinfo"); err != nil {
 		return err
 	}
-	got, err := parseCpuinfo(string(text))
+	got, err := parseCpuinfo(text)
 	if err != nil {
 		return err
 	}
 	if !slices.Equal(got, cpus) {
 		return fmt.Errorf("cpuinfo has the CPUs %v, not %v", got, cpus)
 	}
-	if text, err = os.ReadFile(filepath.Join(root, "sys/devices/system/cpu/online")); err != nil {
+	if text, err = readView(root, "sys/devices/system/cpu/online"); err != nil {
 		return err
 	}
-	got, err = parseList(strings.TrimSuffix(string(text), "\n"))
+	got, err = parseList(strings.TrimSuffix(text, "\n"))
 	if err != nil {
 		return err
 	}
@@ -142,13 +143,13 @@ type ageCheck struct {
 	measuredOnce bool
 }
 
-func (a *ageCheck) read(path string) error {
+func (a *ageCheck) read(root string) error {
 	asked := time.Now()
-	text, err := os.ReadFile(path)
+	text, err := readView(root, "proc/uptime")
 	if err != nil {
 		return err
 	}
-	up, idle, err := parseUptime(string(text))
+	up, idle, err := parseUptime(text)
 	if err != nil {
 		return err
 	}
@@ -228,21 +229,23 @@ func monotonic() int64 {
 // follow reads MemTotal and the CPUs all the time. Told what is to come, it says when it last began to read without seeing that.
 func follow(args []string) error {
 	how, root := args[0], args[1]
-	read := os.ReadFile
+	read := readView
 	if how == "held" {
 		held := map[string]*os.File{}
-		read = func(path string) ([]byte, error) {
-			f, err := held[path], error(nil)
+		read = func(root, name string) (string, error) {
+			f, err := held[name], error(nil)
 			if f == nil {
-				if f, err = os.Open(path); err != nil {
-					return nil, err
+				if f, err = os.Open(filepath.Join(root, name)); err != nil {
+					return "", err
 				}
-				held[path] = f
+				held[name] = f
 			}
 			if _, err := f.Seek(0, io.SeekStart); err != nil {
-				return nil, err
+				return "", err
 			}
-			return io.ReadAll(f)
+			text := make([]byte, 64<<10)
+			n, err := f.Read(text)
+			return trimBlank(string(text[:n])), err
 		}
 	}
 	in := bufio.NewScanner(os.Stdin)
@@ -272,26 +275,26 @@ func follow(args []string) error {
 }
 
 // reading is one look at all that limits change, as in "524288 0,1".
-func reading(read func(string) ([]byte, error), root string) (string, error) {
-	text, err := read(filepath.Join(root, "proc/meminfo"))
+func reading(read func(root, name string) (string, error), root string) (string, error) {
+	text, err := read(root, "proc/meminfo")
 	if err != nil {
 		return "", err
 	}
-	m, err := parseMeminfo(string(text))
+	m, err := parseMeminfo(text)
 	if err != nil {
 		return "", err
 	}
-	if text, err = read(filepath.Join(root, "proc/cpuinfo")); err != nil {
+	if text, err = read(root, "proc/cpuinfo"); err != nil {
 		return "", err
 	}
-	info, err := parseCpuinfo(string(text))
+	info, err := parseCpuinfo(text)
 	if err != nil {
 		return "", err
 	}
-	if text, err = read(filepath.Join(root, "sys/devices/system/cpu/online")); err != nil {
+	if text, err = read(root, "sys/devices/system/cpu/online"); err != nil {
 		return "", err
 	}
-	online, err := parseList(strings.TrimSuffix(string(text), "\n"))
+	online, err := parseList(strings.TrimSuffix(text, "\n"))
 	if err != nil {
 		return "", err
 	}

@@ -1,0 +1,242 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	roles["refused"] = refused
+	roles["everyway"] = everyWay
+}
+
+// aWay is how a process gets at the text of an open file.
+type aWay struct {
+	name string
+	read func(f *os.File) (string, error)
+	// refused are the errors of the shared tree, where the way leads through the page cache, which is one for all containers.
+	// They make tools fall back to reading.
+	refused []error
+}
+
+var errFault = errors.New("SIGBUS")
+
+var waysToRead = []aWay{
+	{"read", func(f *os.File) (string, error) {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return "", err
+		}
+		text, err := io.ReadAll(struct{ io.Reader }{f})
+		return string(text), err
+	}, nil},
+	{"pread", func(f *os.File) (string, error) {
+		buf := make([]byte, 4096)
+		n, err := unix.Pread(int(f.Fd()), buf, 0)
+		return string(buf[:max(0, n)]), err
+	}, nil},
+	{"pread without waiting", func(f *os.File) (string, error) {
+		buf := make([]byte, 4096)
+		n, err := unix.Preadv2(int(f.Fd()), [][]byte{buf}, 0, unix.RWF_NOWAIT)
+		return string(buf[:max(0, n)]), err
+	}, []error{unix.EAGAIN, unix.EOPNOTSUPP}},
+	{"sendfile", func(f *os.File) (string, error) {
+		return throughPipe(func(w int) (int, error) { var at int64; return unix.Sendfile(w, int(f.Fd()), &at, 4096) })
+	}, []error{unix.EINVAL}},
+	{"splice", func(f *os.File) (string, error) {
+		return throughPipe(func(w int) (int, error) {
+			var at int64
+			n, err := unix.Splice(int(f.Fd()), &at, w, nil, 4096, unix.SPLICE_F_NONBLOCK)
+			return int(n), err
+		})
+	}, []error{unix.EINVAL}},
+	{"copy_file_range", copyRange, []error{unix.EINVAL, unix.EXDEV}}, // since Linux 5.19 two file systems are refused at once
+	{"mmap", func(f *os.File) (string, error) { return mapped(f, unix.MAP_PRIVATE) }, []error{errFault}},
+	{"shared mmap", func(f *os.File) (string, error) { return mapped(f, unix.MAP_SHARED) }, []error{unix.ENODEV, errFault}},
+}
+
+// throughPipe gives what send puts into a pipe.
+func throughPipe(send func(w int) (int, error)) (string, error) {
+	var p [2]int
+	if err := unix.Pipe(p[:]); err != nil {
+		return "", err
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	n, err := send(p[1])
+	if err != nil || n <= 0 {
+		return "", err
+	}
+	buf := make([]byte, n)
+	n, err = unix.Read(p[0], buf)
+	return string(buf[:max(0, n)]), err
+}
+
+func copyRange(f *os.File) (string, error) {
+	to, err := os.CreateTemp("", runName())
+	if err != nil {
+		return "", err
+	}
+	defer to.Close()
+	defer os.Remove(to.Name())
+	var from int64
+	if _, err := unix.CopyFileRange(int(f.Fd()), &from, int(to.Fd()), nil, 4096, 0); err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(to.Name())
+	return string(text), err
+}
+
+// mapped gives what is seen in a mapping of the file's first page.
+func mapped(f *os.File, flags int) (text string, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	m, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ, flags)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if recover() != nil {
+			text, err = "", errFault
+		}
+		err = errors.Join(err, unix.Munmap(m))
+	}()
+	return strings.TrimRight(string(m), "\x00"), nil
+}
+
+// askAhead has the kernel read the file into its page cache, as far as it may.
+func askAhead(f *os.File) {
+	fd := int(f.Fd())
+	unix.Syscall(unix.SYS_READAHEAD, uintptr(fd), 0, 4096)
+	unix.Fadvise(fd, 0, 4096, unix.FADV_WILLNEED)
+}
+
+// Ways through the page cache are refused on the shared tree, on each of its files, with the errors that make tools fall back.
+func TestPageCacheIsRefused(t *testing.T) {
+	needRoot(t)
+	d := serve(t)
+	for _, name := range theFiles {
+		d.run([]string{"--memory", "300M"}, asRole("refused", filepath.Join(d.tree, name))...)
+	}
+}
+
+func refused(args []string) error {
+	f, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	askAhead(f)
+	var errs []error
+	for _, w := range waysToRead {
+		text, err := w.read(f)
+		if w.refused == nil {
+			if err != nil || text == "" {
+				errs = append(errs, fmt.Errorf("%s: %q, %w", w.name, text, err))
+			}
+			continue
+		}
+		if !slices.ContainsFunc(w.refused, func(want error) bool { return errors.Is(err, want) }) {
+			errs = append(errs, fmt.Errorf("%s of %s: %q, %v, not one of %v", w.name, args[0], text, err, w.refused))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Everyday tools print the whole file, by whatever way they read.
+func TestToolsFallBack(t *testing.T) {
+	needRoot(t)
+	needCommand(t, "busybox")
+	d := serve(t)
+	for _, root := range []string{"", d.tree} {
+		for _, tool := range []string{"busybox cat @", "busybox cat <@", "cat @", "cp @ /dev/stdout", "busybox cp @ $T; cat $T", "cp @ $T; cat $T", "cp --reflink=auto @ $T; cat $T",
+			"cp -a @ $T; cat $T", "dd status=none if=@", "dd status=none bs=1 if=@", "head -n 9999 @", "tail -n 9999 @", "tail -c +1 @", "busybox tail -n 9999 @",
+			"sed '' @", "tac @ | tac", "grep '' @", "busybox grep '' @", "awk '{print}' @", "while IFS= read -r l; do printf '%s\\n' \"$l\"; done <@"} {
+			// cpuinfo does not change between the reads that are compared. Several are more than a pipe or a page holds at once.
+			script := `T=$(mktemp); trap 'rm -f $T' EXIT; a=$(cat @; echo x); b=$(` + tool + `; echo x); [ "$a" = "$b" ] || { echo "$b"; exit 1; }; ` +
+				`n=$(wc -c <@); [ $((n + 1)) = ${#a} ] || { echo "$n bytes, not ${#a} less 1"; exit 1; }`
+			script = strings.ReplaceAll(script, "@", root+"/proc/cpuinfo")
+			if _, err := tryCommand(binary, d.runArgs([]string{"--memory", "300M"}, "sh", "-c", script)...); err != nil {
+				t.Errorf("%s: %v", tool, err)
+			}
+		}
+		out := d.run([]string{"--memory", "300M"}, "busybox", "cat", root+"/proc/meminfo")
+		m, err := parseMeminfo(out)
+		if err != nil || m["MemTotal"] != 300<<10 {
+			t.Errorf("busybox cat: MemTotal is %d: %v", m["MemTotal"], err)
+		}
+	}
+}
+
+// Two containers read the same file by every way at the same time, with descriptors held and fresh. None ever gets hold of the other's text.
+func TestNoTextLeaksToAnotherContainer(t *testing.T) {
+	needRoot(t)
+	d := serve(t)
+	var all sync.WaitGroup
+	for _, kb := range []int{200 << 10, 300 << 10} {
+		for _, root := range []string{"/", d.tree} {
+			all.Go(func() {
+				out, err := tryCommand(binary, d.runArgs([]string{"--memory", strconv.Itoa(kb * 1024)}, asRole("everyway", filepath.Join(root, "proc/meminfo"), "4s", strconv.Itoa(kb))...)...)
+				if err != nil {
+					t.Errorf("%d kB: %v", kb, err)
+				} else if rounds, _ := strconv.Atoi(strings.TrimSpace(out)); rounds < 10 {
+					t.Errorf("%d kB: %s rounds, too few to mean anything", kb, out)
+				}
+			})
+		}
+	}
+	all.Wait()
+	d.alive()
+}
+
+var memTotal = regexp.MustCompile(`MemTotal: *([0-9]+) kB`)
+
+// everyWay reads by all the ways, and complains about a MemTotal that is not its own.
+func everyWay(args []string) error {
+	path, own := args[0], args[2]
+	limit, err := time.ParseDuration(args[1])
+	if err != nil {
+		return err
+	}
+	held, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	rounds := 0
+	for begin := time.Now(); time.Since(begin) < limit; rounds++ {
+		fresh, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		for _, f := range []*os.File{held, fresh} {
+			askAhead(f)
+			for _, w := range waysToRead {
+				text, err := w.read(f)
+				if err != nil && w.refused == nil {
+					return fmt.Errorf("%s: %w", w.name, err)
+				}
+				found := memTotal.FindStringSubmatch(text)
+				if found != nil && found[1] != own || found == nil && (text != "" || w.refused == nil) {
+					return fmt.Errorf("%s: found %v in place of %s, in\n%s", w.name, found, own, text)
+				}
+			}
+		}
+		if err := fresh.Close(); err != nil {
+			return err
+		}
+	}
+	fmt.Println(rounds)
+	return nil
+}
