@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"syscall"
 
+	"lensfs/cgroupview"
+
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -72,14 +74,46 @@ func (o *runOptions) limits() (limits, error) {
 	if l.swap, err = bytesOrNone("--swap", o.swap); err != nil {
 		return l, err
 	}
-	if o.cpus < 0 || o.cpus > 0 && o.cpus < 0.01 {
-		return l, fmt.Errorf("--cpus %g: the kernel takes 0.01 and more", o.cpus)
+	if o.cpus != 0 && !(o.cpus >= 0.01 && o.cpus <= cgroupview.MaxCPUs) { // nor NaN
+		return l, fmt.Errorf("--cpus %g: the kernel takes 0.01 and more, and has at most %d", o.cpus, cgroupview.MaxCPUs)
 	}
 	l.quota = int64(o.cpus * quotaPeriod)
+	if err := checkCPUs(o.cpuset); err != nil {
+		return l, err
+	}
 	if o.name == "" || filepath.Base(o.name) != o.name || o.name == "." || o.name == ".." {
 		return l, fmt.Errorf("--name %q: it becomes the name of a cgroup, so no slashes", o.name)
 	}
+	if len(o.name) > maxHostName {
+		return l, fmt.Errorf("--name %q: it becomes the host name, which has at most %d bytes", o.name, maxHostName)
+	}
 	return l, nil
+}
+
+const maxHostName = 64 // HOST_NAME_MAX
+
+// checkCPUs explains what the kernel would only call an invalid argument.
+func checkCPUs(list string) error {
+	if list == "" {
+		return nil
+	}
+	set, err := cgroupview.ParseCPUSet([]byte(list))
+	if err != nil {
+		return fmt.Errorf("--cpuset %q: give CPU numbers, as in 0-1,4", list)
+	}
+	text, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		return err
+	}
+	online, err := cgroupview.ParseCPUSet(text)
+	if err != nil {
+		return err
+	}
+	set.Subtract(&online)
+	if set.Next(0) >= 0 {
+		return fmt.Errorf("--cpuset %q: this host has the CPUs %s", list, online.Append(nil))
+	}
+	return nil
 }
 
 // none is a limit that was not given.
@@ -121,6 +155,10 @@ func runContainer(o runOptions, command []string) error {
 	if err != nil {
 		return err
 	}
+	if err := group.claim(); err != nil {
+		return errors.Join(err, janitor.finish())
+	}
+	janitor.charge()
 	status, err := runIn(group, l, initConfig{Name: o.name, Source: o.source(), Command: command})
 	if err := errors.Join(err, janitor.finish()); err != nil {
 		return err

@@ -86,9 +86,36 @@ func findV2() v2 {
 	return h
 }
 
+// claim makes the directories of the group, which may not be there yet: whose they are, his are the processes in them, and his janitor ends them.
+func (n groupName) claim() error {
+	var made []string
+	for _, dir := range n.dirs() {
+		err := os.Mkdir(dir, 0o755)
+		if err == nil {
+			made = append(made, dir)
+			continue
+		}
+		for _, dir := range made {
+			unix.Rmdir(dir)
+		}
+		switch {
+		case errors.Is(err, unix.EEXIST):
+			return fmt.Errorf("a container called %s runs already, or was left behind: give another --name (%w)", n.name, err)
+		case errors.Is(err, unix.ENOENT):
+			return fmt.Errorf("--cgroup-parent %s: there is no such group, make it first (%w)", n.parent, err)
+		}
+		return fmt.Errorf("make the cgroup: %w", err)
+	}
+	return nil
+}
+
+// makeGroup sets the limits of a group that was claimed.
 func makeGroup(name groupName, l limits) (*group, error) {
 	g := &group{}
 	if cgroups.Mode() != cgroups.Unified {
+		if l.swap != none && l.memory == none {
+			return nil, errors.New("--swap: this host has cgroup v1, which limits it together with memory: give --memory too")
+		}
 		cg, err := cgroup1.New(cgroup1.StaticPath(name.path()), l.v1(), cgroup1.WithHierarchy(v1Hierarchy))
 		if err != nil {
 			return nil, fmt.Errorf("make cgroup %s: %w", name.path(), err)

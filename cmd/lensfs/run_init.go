@@ -85,7 +85,7 @@ func runAsInit(command []string) (status int, err error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "lensfs: %v\n", err)
-		if errors.Is(err, os.ErrPermission) {
+		if errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EISDIR) {
 			return 126, nil
 		}
 		return 127, nil

@@ -36,6 +36,11 @@ func startJanitor(name groupName) (*janitor, error) {
 	return &janitor{cmd, alive}, nil
 }
 
+// charge makes the group the janitor's to remove. Until then it is not known to be ours.
+func (j *janitor) charge() {
+	j.alive.Write([]byte{1}) //nolint: if he has died, finish says so
+}
+
 // finish has the janitor do his work and waits for it.
 func (j *janitor) finish() error {
 	j.alive.Close()
@@ -54,7 +59,8 @@ func janitorCommand() *cobra.Command {
 		Args:   cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT)
-			if _, err := io.Copy(io.Discard, os.NewFile(3, "alive")); err != nil {
+			charged, err := io.Copy(io.Discard, os.NewFile(3, "alive"))
+			if err != nil || charged == 0 {
 				return err
 			}
 			return name.remove()
