@@ -198,7 +198,7 @@ func TestFaultRequestedCPUs(t *testing.T) {
 	last := cpus[len(cpus)-1:]
 	d := serve(t)
 	above := newGroup(t, &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: list(last)}})
-	c := idle(d, "--cgroup-parent", above)
+	c := idle(d, "--cgroup-parent", above, "--cpuset", list(last))
 	// Version 1 refuses what version 2 takes without giving it.
 	if err := os.WriteFile(cgroupFile(t, c.init, "cpuset", "cpuset.cpus", "cpuset.cpus"), []byte(list(cpus)), 0); err != nil && memoryIsV2(t) {
 		t.Fatal(err)
