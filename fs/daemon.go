@@ -52,37 +52,38 @@ type Daemon struct {
 }
 
 // Start claims the directories, mounts and serves. When it returns without an error, the files can be read.
-func Start(cfg Config) (d *Daemon, err error) {
+func Start(cfg Config) (*Daemon, error) {
 	resolver, host, err := cfg.Views.open()
 	if err != nil {
 		return nil, err
 	}
-	d = &Daemon{stop: make(chan struct{})}
+	d := &Daemon{stop: make(chan struct{})}
 	d.render = &renderer{resolver: resolver, host: host, stats: &d.Stats}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, d.release())
-		}
-	}()
-	tree := newTree(files)
-	shared, err := d.mount(cfg, cfg.Tree, newShared(tree, d.render))
-	if err != nil {
-		return nil, err
-	}
-	if cfg.OwnViews != "" {
-		err := d.mountOwn(cfg, tree, shared.dir)
-		if err != nil && !cfg.OwnSpare {
-			return nil, err
-		}
-		if err != nil {
-			slog.Warn("there are no own views: every reader asks the daemon", "err", err)
-		}
+	if err := d.mountAll(cfg); err != nil {
+		return nil, errors.Join(err, d.release())
 	}
 	for _, m := range d.mounts {
 		m.serve()
 	}
 	d.stopped.Go(d.sweepNowAndThen)
 	return d, nil
+}
+
+func (d *Daemon) mountAll(cfg Config) error {
+	tree := newTree(files)
+	shared, err := d.mount(cfg, cfg.Tree, newShared(tree, d.render))
+	if err != nil {
+		return err
+	}
+	if cfg.OwnViews == "" {
+		return nil
+	}
+	err = d.mountOwn(cfg, tree, shared.dir)
+	if err != nil && cfg.OwnSpare {
+		slog.Warn("there are no own views: every reader asks the daemon", "err", err)
+		return nil
+	}
+	return err
 }
 
 // mount claims dir and mounts fs on it.

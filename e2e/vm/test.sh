@@ -1,0 +1,24 @@
+#!/bin/bash
+# The root tests of this tree in the virtual machine:  test.sh LENSFS [TEST FLAGS…]
+set -eu -o pipefail
+here=$(dirname "$(readlink -f "$0")")
+binary=$(readlink -f "$1")
+shift
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+cp "$binary" "$work/lensfs"
+CGO_ENABLED=0 go test -c -o "$work/e2e.test" "$here/.."
+cp -r "$here/../../share" "$work/share"
+cat >"$work/job.sh" <<JOB
+set -u
+uname -r
+stat -fc %T /sys/fs/cgroup
+nproc
+swapon --show
+cp -r /t/share /share # beside the tests' folder, as in the source tree
+mkdir -p /e2e && cd /e2e
+export LENSFS_BIN=/t/lensfs LENSFS_MUST_RUN=1 LENSFS_ROOTFS=/srv/rootfs
+/t/e2e.test -test.v -test.short -test.timeout 20m $*
+JOB
+T=${T:-1300} "$here/vm.sh" run "$work/job.sh" "$work/lensfs" "$work/e2e.test" "$work/share" | grep -v '^=== \(RUN\|PAUSE\|CONT\)'
