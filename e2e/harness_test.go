@@ -291,17 +291,6 @@ func (d *daemon) run(flags []string, cmd ...string) string {
 	return command(d.t, binary, d.runArgs(flags, cmd...)...)
 }
 
-// spawn starts a command in a container and ends it with the test.
-func (d *daemon) spawn(flags []string, cmd ...string) *exec.Cmd {
-	d.t.Helper()
-	c := exec.Command(binary, d.runArgs(flags, cmd...)...)
-	if err := c.Start(); err != nil {
-		d.t.Fatal(err)
-	}
-	endWithTest(d.t, c)
-	return c
-}
-
 // endWithTest has a command told to end, and if need be killed, when the test is over.
 func endWithTest(t *testing.T, c *exec.Cmd) {
 	t.Cleanup(func() {
