@@ -1,0 +1,2 @@
+package main
+func (r *report) writePage(dir string, goals []goal) error { return nil }
