@@ -104,8 +104,8 @@ func TestFaultUptime(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		const tick = 0.02
-		if up[1] < up[0]-tick || up[1] > up[2] {
+		const ticks = 0.03 // it may be one old, so may what it was made from, and is cut to one
+		if up[1] < up[0]-ticks || up[1] > up[2] {
 			t.Errorf("the host has been up for %v s; it sees %v", up[0], up[1])
 		}
 	})
@@ -401,11 +401,12 @@ func hold(args []string) error {
 	touch(huge)
 	touch(locked)
 	fmt.Println("holding")
-	for {
+	for n := 0; ; n++ {
 		if _, err := fmt.Scanln(new(string)); err != nil {
 			return nil // the test is over
 		}
-		if err := os.WriteFile(filepath.Join(args[0], "dirty"), make([]byte, holdDirty<<20), 0o600); err != nil {
+		// Each time another file: ext4 writes at once what replaces a text.
+		if err := os.WriteFile(filepath.Join(args[0], strconv.Itoa(n)), make([]byte, holdDirty<<20), 0o600); err != nil {
 			return err
 		}
 		fmt.Println("dirty")
@@ -579,31 +580,23 @@ func TestFaultRootsFiles(t *testing.T) {
 	needRoot(t)
 	d := serve(t)
 	const cpus = "/sys/devices/system/cpu"
-	hidden := []string{"/proc/slabinfo"}
+	paths := []string{d.tree + "/proc/slabinfo"}
 	err := filepath.WalkDir(cpus, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if info, err := e.Info(); err == nil && e.Type().IsRegular() && info.Mode()&0o004 == 0 {
-			hidden = append(hidden, path)
+			paths = append(paths, d.tree+path)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	slowFiles := command(t, "find", d.tree, "-type", "f")
-	for _, path := range hidden {
-		if path == "/proc/slabinfo" || strings.Contains(slowFiles, d.tree+path+"\n") {
-			continue
+	for _, path := range paths[1:] {
+		if _, err := tryCommand("stat", path); err == nil || !strings.Contains(err.Error(), "No such file") {
+			t.Errorf("root alone may read %s on the host, and it is served: %v", path, err)
 		}
-		if _, err := tryCommand("stat", d.tree+path); err == nil {
-			t.Errorf("%s is there, but not in its directory", path)
-		}
-	}
-	var paths []string
-	for _, path := range hidden {
-		paths = append(paths, d.tree+path)
 	}
 	for line := range strings.Lines(d.run([]string{"--memory", "128M"}, asRole("readAll", append([]string{"1000"}, paths...)...)...)) {
 		path, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")

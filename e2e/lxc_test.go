@@ -34,52 +34,56 @@ const (
 // TestLXC starts containers as users of LXC do, two at a time, and has each look at itself from its own init and from a process sent in.
 func TestLXC(t *testing.T) {
 	lockLXC(t)
-	serveAt(t, lxcTree, tempDir(t))
-	for _, privileged := range []bool{true, false} {
-		name := "unprivileged"
-		if privileged {
-			name = "privileged"
+	d := serveAt(t, lxcTree, tempDir(t))
+	forEachHook(t, func(t *testing.T, o lxcOptions) {
+		n := len(hostCPUs(t))
+		o.memory, o.cpuset = 300<<20, fmt.Sprintf("1-%d", n-1)
+		left, seesLeft := newLXC(t, d, o), machine{memory: 300 << 20, firstCPU: 1, cpus: n - 1}
+		o.memory, o.cpuset, o.quota = 700<<20, "", float64(n)/2-0.5
+		right, seesRight := newLXC(t, d, o), machine{memory: 700 << 20, firstCPU: 0, cpus: n / 2}
+		right.nest()
+
+		left.start()
+		right.start()
+		seesLeft.check(t, left.byInit())
+		seesRight.check(t, right.byInit())
+		seesLeft.check(t, left.attached())
+		seesRight.check(t, right.attached())
+		if out := right.attach("grep", "MemTotal", lxcTree+"/proc/meminfo"); out != fmt.Sprintf("MemTotal:       %8d kB\n", 700<<10) {
+			t.Errorf("the tree that a container was given for containers of its own shows %q", out)
 		}
-		t.Run(name, func(t *testing.T) {
-			n := len(hostCPUs(t))
-			left := newLXC(t, privileged, lxcLimits{memory: 300 << 20, cpuset: fmt.Sprintf("1-%d", n-1)})
-			right := newLXC(t, privileged, lxcLimits{memory: 700 << 20, quota: float64(n)/2 - 0.5})
-			nest := filepath.Join(right.rootfs, lxcTree)
-			if err := os.MkdirAll(nest, 0o755); err != nil { // where the hook gives a container the whole tree
-				t.Fatal(err)
-			}
 
-			left.start()
-			right.start()
-			seesLeft := machine{memory: 300 << 20, firstCPU: 1, cpus: n - 1}
-			seesRight := machine{memory: 700 << 20, firstCPU: 0, cpus: n / 2}
-			seesLeft.check(t, left.byInit())
-			seesRight.check(t, right.byInit())
-			seesLeft.check(t, left.attached())
-			seesRight.check(t, right.attached())
-			if out := right.attach("grep", "MemTotal", lxcTree+"/proc/meminfo"); out != fmt.Sprintf("MemTotal:       %8d kB\n", 700<<10) {
-				t.Errorf("the tree that a container was given for containers of its own shows %q", out)
-			}
-
-			first := left.attached()
-			left.stop()
-			left.start()
-			again := left.byInit()
-			seesLeft.check(t, again)
-			if again.Uptime >= first.Uptime {
-				t.Errorf("started again under the same name, the container has been up for %v s; before, it had been for %v s", again.Uptime, first.Uptime)
-			}
-			seesLeft.check(t, left.attached())
-			seesRight.check(t, right.attached()) // has not noticed
-		})
-	}
+		first := left.attached()
+		left.stop()
+		left.start()
+		again := left.byInit()
+		seesLeft.check(t, again)
+		if again.Uptime >= first.Uptime {
+			t.Errorf("started again under the same name, the container has been up for %v s; before, it had been for %v s", again.Uptime, first.Uptime)
+		}
+		seesLeft.check(t, left.attached())
+		seesRight.check(t, right.attached()) // has not noticed
+	})
 }
 
-// TestLXCWithoutDaemon: the hook lets a container start that gets no views.
+// TestLXCInnerGroup has LXC put the container's processes deeper than the limits are, as its documentation recommends for systemd in it.
+func TestLXCInnerGroup(t *testing.T) {
+	lockLXC(t)
+	d := serveAt(t, lxcTree, tempDir(t))
+	forEachHook(t, func(t *testing.T, o lxcOptions) {
+		o.memory, o.cpuset, o.inner = 300<<20, "1", "inner"
+		c := newLXC(t, d, o)
+		c.start()
+		sees := machine{memory: 300 << 20, firstCPU: 1, cpus: 1}
+		sees.check(t, c.byInit())
+		sees.check(t, c.attached())
+	})
+}
+
+// TestLXCWithoutDaemon: the hooks let a container start that gets no views.
 func TestLXCWithoutDaemon(t *testing.T) {
 	lockLXC(t)
-	for _, privileged := range []bool{true, false} {
-		c := newLXC(t, privileged, lxcLimits{memory: 300 << 20})
+	check := func(t *testing.T, c *lxcContainer) {
 		c.start()
 		o := c.byInit()
 		if len(o.Mounts) > 0 {
@@ -88,7 +92,39 @@ func TestLXCWithoutDaemon(t *testing.T) {
 		if o.MemTotal <= 300<<20 {
 			t.Errorf("nobody serves %s, but a container has a machine of its own: MemTotal %d", lxcTree, o.MemTotal)
 		}
+		c.stop()
 	}
+	var d *daemon
+	starts := func(t *testing.T, o lxcOptions) {
+		o.memory = 300 << 20
+		check(t, newLXC(t, d, o))
+		if o.hook == "" {
+			return // Debian's fails where it has a place for a tree of its own
+		}
+		nested := newLXC(t, d, o)
+		nested.nest()
+		check(t, nested)
+	}
+	t.Run("never started", func(t *testing.T) { forEachHook(t, starts) })
+	d = serveAt(t, lxcTree, tempDir(t))
+	d.kill()
+	t.Run("killed", func(t *testing.T) { forEachHook(t, starts) })
+}
+
+// forEachHook runs a test with Debian's hook and with ours, privileged and not.
+func forEachHook(t *testing.T, test func(*testing.T, lxcOptions)) {
+	ours, err := os.ReadFile("../share/lxc/lxc.mount.hook")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook := filepath.Join(tempDir(t), "hook") // where an unprivileged container may read it
+	if err := os.WriteFile(hook, ours, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("LXCFS hook, privileged", func(t *testing.T) { test(t, lxcOptions{privileged: true}) })
+	t.Run("LXCFS hook, unprivileged", func(t *testing.T) { test(t, lxcOptions{}) })
+	t.Run("lensfs hook, privileged", func(t *testing.T) { test(t, lxcOptions{hook: hook, privileged: true}) })
+	t.Run("lensfs hook, unprivileged", func(t *testing.T) { test(t, lxcOptions{hook: hook}) })
 }
 
 // lockLXC waits until no other run of these tests uses the one directory that the hook knows, and keeps them waiting until this test is over.
@@ -121,15 +157,18 @@ func lockLXC(t *testing.T) {
 	}
 }
 
-// lxcLimits is what a container is given; 0 and "" are no limit.
-type lxcLimits struct {
-	memory int64
-	cpuset string
-	quota  float64 // CPUs
+// lxcOptions say what a container is like; for limits, 0 and "" are none.
+type lxcOptions struct {
+	privileged bool
+	hook       string // "": that of Debian's package lxcfs, which LXC's own configuration names
+	inner      string // cgroup below the limits
+	memory     int64
+	cpuset     string
+	quota      float64 // CPUs
 }
 
-// config writes them for the version of cgroups that is mounted.
-func (l lxcLimits) config() string {
+// limits writes them for the version of cgroups that is mounted.
+func (l lxcOptions) limits() string {
 	keys := [3]string{"lxc.cgroup.memory.limit_in_bytes = %d\n", "lxc.cgroup.cpuset.cpus = %s\n", "lxc.cgroup.cpu.cfs_period_us = 100000\nlxc.cgroup.cpu.cfs_quota_us = %d\n"}
 	if cgroups.Mode() == cgroups.Unified {
 		keys = [3]string{"lxc.cgroup2.memory.max = %d\n", "lxc.cgroup2.cpuset.cpus = %s\n", "lxc.cgroup2.cpu.max = %d 100000\n"}
@@ -153,29 +192,41 @@ type lxcContainer struct {
 	name   string
 	dir    string // of lxc-start -P
 	rootfs string // an overlay on the cached Debian
+	views  string // for our hook
 	log    string
 }
 
-func newLXC(t *testing.T, privileged bool, limits lxcLimits) *lxcContainer {
+// newLXC makes a container, to be served by d if there is one.
+func newLXC(t *testing.T, d *daemon, o lxcOptions) *lxcContainer {
 	t.Helper()
 	dir := tempDir(t)
-	c := &lxcContainer{t: t, name: uniqueName(), dir: dir, rootfs: filepath.Join(dir, "rootfs"), log: filepath.Join(dir, "log")}
+	c := &lxcContainer{t: t, name: uniqueName(), dir: dir, rootfs: filepath.Join(dir, "rootfs"), views: filepath.Join(dir, "none"), log: filepath.Join(dir, "log")}
+	if d != nil {
+		c.views = d.views
+	}
 	c.mountRootfs(debian(t))
 	if err := os.WriteFile(filepath.Join(c.rootfs, "observe.py"), []byte(observe), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	// Without LXC's AppArmor profile: a machine may have AppArmor in its kernel and nothing that loads profiles.
-	config := "lxc.include = " + lxcCommon + "\nlxc.apparmor.profile = unconfined\n"
-	if !privileged {
+	config := []string{"lxc.include = " + lxcCommon, "lxc.apparmor.profile = unconfined"}
+	if o.hook != "" {
+		config = append(config, "lxc.hook.mount =", "lxc.hook.mount = "+o.hook)
+	}
+	if o.inner != "" {
+		config = append(config, "lxc.cgroup.dir.monitor = monitor."+c.name, "lxc.cgroup.dir.container = container."+c.name, "lxc.cgroup.dir.container.inner = "+o.inner)
+	}
+	if !o.privileged {
 		needIDs(t)
-		config += fmt.Sprintf("lxc.include = %s\nlxc.idmap = u 0 %d %d\nlxc.idmap = g 0 %[2]d %d\n", lxcUserNS, lxcIDs, lxcIDCount)
+		ids := fmt.Sprintf("0 %d %d", lxcIDs, lxcIDCount)
+		config = append(config, "lxc.include = "+lxcUserNS, "lxc.idmap = u "+ids, "lxc.idmap = g "+ids)
 		command(t, "chown", "-R", "--no-dereference", fmt.Sprintf("%d:%[1]d", lxcIDs), c.rootfs)
 	}
-	config += fmt.Sprintf("lxc.uts.name = %s\nlxc.rootfs.path = dir:%s\nlxc.net.0.type = empty\nlxc.init.cmd = /usr/bin/python3 /observe.py init\n", c.name, c.rootfs)
+	config = append(config, "lxc.uts.name = "+c.name, "lxc.rootfs.path = dir:"+c.rootfs, "lxc.net.0.type = empty", "lxc.init.cmd = /usr/bin/python3 /observe.py init", o.limits())
 	if err := os.Mkdir(filepath.Join(dir, c.name), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, c.name, "config"), []byte(config+limits.config()), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, c.name, "config"), []byte(strings.Join(config, "\n")), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -186,6 +237,14 @@ func newLXC(t *testing.T, privileged bool, limits lxcLimits) *lxcContainer {
 		c.stop()
 	})
 	return c
+}
+
+// nest makes the place where hooks give a container the whole tree, for containers of its own.
+func (c *lxcContainer) nest() {
+	c.t.Helper()
+	if err := os.MkdirAll(filepath.Join(c.rootfs, lxcTree), 0o755); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // debian gives the root file system that containers are made of; it must not be changed.
@@ -237,7 +296,7 @@ func needIDs(t *testing.T) {
 func (c *lxcContainer) start() {
 	c.t.Helper()
 	os.Remove(filepath.Join(c.rootfs, "observed"))
-	command(c.t, "lxc-start", "-P", c.dir, "-n", c.name, "-l", "DEBUG", "-o", c.log)
+	command(c.t, "env", "LENSFS_VIEWS="+c.views, "lxc-start", "-P", c.dir, "-n", c.name, "-l", "DEBUG", "-o", c.log)
 }
 
 // stop kills the container, if it runs, and waits until LXC has removed its cgroups.
@@ -357,7 +416,7 @@ func (m machine) check(t *testing.T, o observation) {
 	if o.MemTotal != m.memory || o.FreeBytes != m.memory || o.FreeMega != m.memory>>20 {
 		t.Errorf("memory: MemTotal %d, free -b %d, free -m %d; the limit is %d", o.MemTotal, o.FreeBytes, o.FreeMega, m.memory)
 	}
-	const tick = 0.011 // uptime is cut to ticks, and so is the time when init started
+	const tick = 0.03 // uptime is cut to ticks, may be one old, and so is the time when init started
 	if o.Uptime < o.Before-tick || o.Uptime > o.After+tick {
 		t.Errorf("uptime %v s; init is between %v and %v s old", o.Uptime, o.Before, o.After)
 	}
