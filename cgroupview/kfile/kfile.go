@@ -75,8 +75,8 @@ func (b *Buffer) Put() {
 	buffers.Put(b)
 }
 
-// maxText bounds what one file may hold: a tenth of a gigabyte is more than the cpuinfo of any machine.
-const maxText = 100 << 20
+// maxText bounds what one file may hold: twice the cpuinfo of the 8192 CPUs that a kernel can be built for.
+const maxText = 32 << 20
 
 // Read returns the text of the file name in the directory dir (which may be empty) beneath d. The text stands in b until its next use.
 // The error is the bare errno, for the caller knows the subject: ENOENT and ENODEV for a cgroup that has gone, ESRCH for such a process.

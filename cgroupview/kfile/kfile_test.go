@@ -106,7 +106,7 @@ func TestAppend(t *testing.T) {
 // TestReadEndless has a file without an end stopped.
 func TestReadEndless(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 100 MiB")
+		t.Skip("takes 64 MiB")
 	}
 	var b Buffer
 	if text, err := open(t, "/dev", false).Read(&b, "", "zero"); err != unix.EFBIG || len(text) != 0 {
