@@ -90,6 +90,11 @@ type controls struct {
 
 func controlsOf(t *testing.T, pid int) controls {
 	t.Helper()
+	for _, controller := range []string{"memory", "cpuset", "cpu"} {
+		if dir, _ := cgroupDir(t, pid, controller); !strings.Contains(dir, runName()) {
+			t.Fatalf("process %d is in %s, which is not ours", pid, dir)
+		}
+	}
 	_, v2 := cgroupDir(t, pid, "cpu")
 	return controls{
 		memory: cgroupFile(t, pid, "memory", "memory.limit_in_bytes", "memory.max"),

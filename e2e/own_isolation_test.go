@@ -55,6 +55,7 @@ func isolation(t *testing.T, n int) {
 			w.Totals = append(w.Totals, strconv.Itoa(mb<<10))
 		}
 		c := d.container([]string{"--memory", w.Totals[0] + "k", "--cpuset", list(w.CPUs)}, asRole("stranger")...)
+		c.line()
 		w.Name = c.name
 		told, them = append(told, w), append(them, c)
 	}
@@ -198,6 +199,7 @@ func hostWalker(args []string) error {
 
 // stranger is a container among others. It complains as soon as it sees what is not its own.
 func stranger([]string) error {
+	fmt.Println("ready") // and so in its cgroups
 	var w watched
 	in := bufio.NewReader(os.Stdin)
 	if err := decodeLine(in, &w); err != nil {
