@@ -131,6 +131,7 @@ func TestRoots(t *testing.T) {
 		{"a leaf far below", "/lxc/web/a/b/init.scope", mounts("/lxc/web"), "/lxc/web"},
 		{"the whole tree", "/lxc/web", mounts("/"), "/lxc/web"},
 		{"the deepest that holds it", "/lxc/web/inner", mounts("/lxc", "/lxc/web", "/lxc/web/other", "/"), "/lxc/web"},
+		{"the deepest, met first", "/lxc/web/inner", mounts("/lxc/web", "/lxc"), "/lxc/web"},
 		{"a neighbour's", "/lxc/web", mounts("/lxc/we", "/lxc/web2"), "/lxc/web"},
 		{"above our cgroup namespace", "/lxc/web", mounts("/..", "/../x"), "/lxc/web"},
 		{"other file systems", "/lxc/web/inner", "702 701 0:26 /lxc/web /mnt rw - ext4 /dev/vda rw\n703 701 0:26 /lxc/web /mnt rw - cgroup cgroup rw,memory\n", "/lxc/web/inner"},

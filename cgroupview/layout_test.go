@@ -134,6 +134,8 @@ func TestFindLayout(t *testing.T) {
 		{"v2 without memory", v2(tree{"sys/fs/cgroup/cgroup.controllers": "cpu io\n"}), "cpu v2, cpuacct v2"},
 		{"mixed", v2(tree{"proc/self/mountinfo": v1Memory + unifiedMount, "sys/fs/cgroup/memory/x": "", "sys/fs/cgroup/unified/cgroup.controllers": "cpu cpuset\n"}),
 			"memory v1, cpu v2, cpuacct v2, cpuset v2"},
+		{"what v1 has is v1's", v2(tree{"proc/self/mountinfo": v1Memory + unifiedMount, "sys/fs/cgroup/memory/x": "", "sys/fs/cgroup/unified/cgroup.controllers": "cpu memory\n"}),
+			"memory v1, cpu v2, cpuacct v2"},
 		{"a view of v2 in another place counts once", v2(tree{"proc/self/mountinfo": "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n31 23 0:26 /a /mnt/none rw - cgroup2 cgroup2 rw\n"}),
 			"memory v2, cpu v2, cpuacct v2, cpuset v2"},
 	} {

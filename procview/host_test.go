@@ -67,10 +67,10 @@ func TestFreshness(t *testing.T) {
 		t.Errorf("online: %q", got)
 	}
 	replace(t, filepath.Join(root, "proc/meminfo"), "MemTotal:       51200 kB\n")
-	replace(t, filepath.Join(root, "proc/cpuinfo"), "processor\t: 5\n\nprocessor\t: 6\n\n")
-	replace(t, filepath.Join(root, "sys/devices/system/cpu/online"), "5-6\n")
+	replace(t, filepath.Join(root, "proc/cpuinfo"), "processor\t: 8\n\nprocessor\t: 9\n\n")
+	replace(t, filepath.Join(root, "sys/devices/system/cpu/online"), "8-9\n")
 	time.Sleep(Tick + time.Millisecond)
-	for file, want := range map[string]string{"meminfo": "MemTotal:       51200 kB", "online": "5", "cpuinfo": "processor\t: 5"} {
+	for file, want := range map[string]string{"meminfo": "MemTotal:       51200 kB", "online": "8", "cpuinfo": "processor\t: 8"} {
 		if got := line(file); got != want {
 			t.Errorf("%s: got %q, want %q", file, got, want)
 		}
