@@ -58,13 +58,17 @@ func (r *renderer) sweep(ended func(*view)) {
 
 // lock gives the snapshot of f, not older than a tick, locked: its text stands until it is unlocked. With anew it is made in any case.
 //
-// It fails only where there is no text at all. A container whose cgroup has just gone gets its last snapshot again, one that cannot
-// be understood the host's text; both are counted.
+// It fails only where there is no text at all. A container that has ended is shown its last snapshot again, one that cannot
+// be understood the last one or the host's text; both are counted.
 func (r *renderer) lock(v *view, f *file, anew bool) (*snapshot, error) {
 	s := &v.files[f.number]
 	s.mu.Lock()
 	now := time.Now()
 	if !anew && now.Sub(s.at) < procview.Tick && !v.container.Young() {
+		return s, nil
+	}
+	if len(s.text) > 0 && !v.container.Alive() {
+		r.stats.Stale.Add(1)
 		return s, nil
 	}
 	v.container.Look()
@@ -74,7 +78,9 @@ func (r *renderer) lock(v *view, f *file, anew bool) (*snapshot, error) {
 		r.stats.Rendered.Add(1)
 		return s, nil
 	}
-	r.faults.report(f.path, err)
+	if v.container.Alive() { // one that ends while we read takes its files along
+		r.faults.report(f.path, err)
+	}
 	if len(s.text) > 0 {
 		r.stats.Stale.Add(1)
 		return s, nil
@@ -115,8 +121,8 @@ func (r *renderer) survive(code *fuse.Status) {
 type Stats struct {
 	Requests atomic.Uint64 // READs answered
 	Rendered atomic.Uint64 // snapshots made
-	Stale    atomic.Uint64 // answers from the last snapshot, the cgroup having gone
-	HostText atomic.Uint64 // answers with the host's text, the container's not being readable
+	Stale    atomic.Uint64 // answers from the last snapshot, the container having ended or not being readable
+	HostText atomic.Uint64 // answers with the host's text, there being no snapshot either
 	Panics   atomic.Uint64 // panics in a view; each one is a bug
 	Unsent   atomic.Uint64 // replies that the kernel no longer wanted: the reader was killed
 }
