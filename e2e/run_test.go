@@ -178,7 +178,7 @@ func TestRunEndsTheRest(t *testing.T) {
 func TestRunReaps(t *testing.T) {
 	needRoot(t)
 	d := serve(t)
-	d.run(nil, "sh", "-c", `for i in $(seq 300); do (sleep 0.1 & exec true) & done; wait
+	d.run(nil, "sh", "-c", `for i in $(seq 150); do (sleep 0.1 & exec true) & done; wait
 		for i in $(seq 100); do sleep 0.05; cat /proc/[0-9]*/status 2>/dev/null | grep -q -e '^State:.*Z' -e '^Name:.*sleep' || exit 0; done; ps ax; exit 1`)
 }
 
