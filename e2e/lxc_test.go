@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,7 +72,7 @@ func TestLXC(t *testing.T) {
 func TestLXCInnerGroup(t *testing.T) {
 	lockLXC(t)
 	d := serveAt(t, lxcTree, tempDir(t))
-	forEachHook(t, func(t *testing.T, o lxcOptions) {
+	forEachHookAs(t, true, func(t *testing.T, o lxcOptions) {
 		o.memory, o.cpuset, o.inner = 300<<20, "1", "inner"
 		c := newLXC(t, d, o)
 		c.start()
@@ -105,14 +107,20 @@ func TestLXCWithoutDaemon(t *testing.T) {
 		nested.nest()
 		check(t, nested)
 	}
-	t.Run("never started", func(t *testing.T) { forEachHook(t, starts) })
+	t.Run("never started", func(t *testing.T) { forEachHookAs(t, true, starts) })
 	d = serveAt(t, lxcTree, tempDir(t))
 	d.kill()
-	t.Run("killed", func(t *testing.T) { forEachHook(t, starts) })
+	t.Run("killed", func(t *testing.T) { forEachHookAs(t, false, starts) })
 }
 
 // forEachHook runs a test with Debian's hook and with ours, privileged and not.
 func forEachHook(t *testing.T, test func(*testing.T, lxcOptions)) {
+	for _, privileged := range []bool{true, false} {
+		forEachHookAs(t, privileged, test)
+	}
+}
+
+func forEachHookAs(t *testing.T, privileged bool, test func(*testing.T, lxcOptions)) {
 	ours, err := os.ReadFile("../share/lxc/lxc.mount.hook")
 	if err != nil {
 		t.Fatal(err)
@@ -121,10 +129,12 @@ func forEachHook(t *testing.T, test func(*testing.T, lxcOptions)) {
 	if err := os.WriteFile(hook, ours, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("LXCFS hook, privileged", func(t *testing.T) { test(t, lxcOptions{privileged: true}) })
-	t.Run("LXCFS hook, unprivileged", func(t *testing.T) { test(t, lxcOptions{}) })
-	t.Run("lensfs hook, privileged", func(t *testing.T) { test(t, lxcOptions{hook: hook, privileged: true}) })
-	t.Run("lensfs hook, unprivileged", func(t *testing.T) { test(t, lxcOptions{hook: hook}) })
+	kind := "unprivileged"
+	if privileged {
+		kind = "privileged"
+	}
+	t.Run("LXCFS hook, "+kind, func(t *testing.T) { test(t, lxcOptions{privileged: privileged}) })
+	t.Run("lensfs hook, "+kind, func(t *testing.T) { test(t, lxcOptions{privileged: privileged, hook: hook}) })
 }
 
 // lockLXC waits until no other run of these tests uses the one directory that the hook knows, and keeps them waiting until this test is over.
@@ -220,7 +230,7 @@ func newLXC(t *testing.T, d *daemon, o lxcOptions) *lxcContainer {
 		needIDs(t)
 		ids := fmt.Sprintf("0 %d %d", lxcIDs, lxcIDCount)
 		config = append(config, "lxc.include = "+lxcUserNS, "lxc.idmap = u "+ids, "lxc.idmap = g "+ids)
-		command(t, "chown", "-R", "--no-dereference", fmt.Sprintf("%d:%[1]d", lxcIDs), c.rootfs)
+		c.command("chown", "-R", "--no-dereference", fmt.Sprintf("%d:%[1]d", lxcIDs), c.rootfs)
 	}
 	config = append(config, "lxc.uts.name = "+c.name, "lxc.rootfs.path = dir:"+c.rootfs, "lxc.net.0.type = empty", "lxc.init.cmd = /usr/bin/python3 /observe.py init", o.limits())
 	if err := os.Mkdir(filepath.Join(dir, c.name), 0o755); err != nil {
@@ -296,26 +306,67 @@ func needIDs(t *testing.T) {
 func (c *lxcContainer) start() {
 	c.t.Helper()
 	os.Remove(filepath.Join(c.rootfs, "observed"))
-	command(c.t, "env", "LENSFS_VIEWS="+c.views, "lxc-start", "-P", c.dir, "-n", c.name, "-l", "DEBUG", "-o", c.log)
+	c.command("env", "LENSFS_VIEWS="+c.views, "lxc-start", "-P", c.dir, "-n", c.name, "-l", "DEBUG", "-o", c.log)
 }
 
 // stop kills the container, if it runs, and waits until LXC has removed its cgroups.
 func (c *lxcContainer) stop() {
 	c.t.Helper()
 	if state, _ := tryCommand("lxc-info", "-P", c.dir, "-n", c.name, "-s", "-H"); strings.TrimSpace(state) != "STOPPED" {
-		command(c.t, "lxc-stop", "-P", c.dir, "-n", c.name, "-k")
+		c.command("lxc-stop", "-P", c.dir, "-n", c.name, "-k")
 	}
-	poll(c.t, 20*time.Second, "the cgroups of "+c.name+" are gone", func() bool {
+	poll(c.t, lxcLimit, "the cgroups of "+c.name+" are gone", func() bool {
 		one, _ := filepath.Glob("/sys/fs/cgroup/*" + c.name)
 		each, _ := filepath.Glob("/sys/fs/cgroup/*/*" + c.name)
 		return len(one)+len(each) == 0
 	})
 }
 
+// lxcLimit is how long anything may take; in the virtual machine, with others beside it, a second becomes many.
+const lxcLimit = 3 * time.Minute
+
+// command runs a program. If that takes too long, it tells what the container's processes are waiting for.
+func (c *lxcContainer) command(name string, args ...string) string {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), lxcLimit)
+	if c.t.Context().Err() != nil { // the test is over, and cleans up
+		ctx, cancel = context.WithTimeout(context.Background(), lxcLimit)
+	}
+	defer cancel()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &errs, time.Second
+	cmd.Cancel = func() error {
+		c.t.Log(c.processes())
+		return cmd.Process.Kill()
+	}
+	if err := cmd.Run(); err != nil {
+		c.t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, &errs, &out)
+	}
+	return out.String()
+}
+
+// processes tells of those in the container, and of LXC's that have to do with it.
+func (c *lxcContainer) processes() string {
+	var s strings.Builder
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range procs {
+		cmdline, _ := os.ReadFile(p + "/cmdline")
+		groups, _ := os.ReadFile(p + "/cgroup")
+		if !strings.Contains(string(cmdline)+string(groups), c.name) {
+			continue
+		}
+		stat, _ := os.ReadFile(p + "/stat")
+		stack, _ := os.ReadFile(p + "/stack")
+		fmt.Fprintf(&s, "%s: %q\n%s%s", p, cmdline, stat, stack)
+	}
+	return s.String()
+}
+
 // attach runs a command in the container, sent in from outside.
 func (c *lxcContainer) attach(cmd ...string) string {
 	c.t.Helper()
-	return command(c.t, "lxc-attach", append([]string{"-P", c.dir, "-n", c.name, "--clear-env", "--"}, cmd...)...)
+	return c.command("lxc-attach", append([]string{"-P", c.dir, "-n", c.name, "--clear-env", "--"}, cmd...)...)
 }
 
 // attached gives what a process sent in sees.
@@ -328,7 +379,7 @@ func (c *lxcContainer) attached() observation {
 func (c *lxcContainer) byInit() observation {
 	c.t.Helper()
 	var text []byte
-	poll(c.t, time.Minute, "init has written what it saw", func() bool {
+	poll(c.t, lxcLimit, "init has written what it saw", func() bool {
 		var err error
 		text, err = os.ReadFile(filepath.Join(c.rootfs, "observed"))
 		return err == nil
