@@ -1,0 +1,439 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() { roles["young"] = young }
+
+// nursery is a cgroup in which others are made, and its directory in the hierarchy of the memory controller.
+func nursery(t *testing.T) (dir string) {
+	t.Helper()
+	group := newGroup(t, memoryLimit(1<<40))
+	dir, v2 := groupDir(t, group, "memory")
+	if v2 {
+		writeFile(t, filepath.Join(dir, "cgroup.subtree_control"), "+memory")
+	}
+	return dir
+}
+
+// limitIn is the file in a nursery's child that holds its limit.
+func limitIn(t *testing.T, dir string) string {
+	t.Helper()
+	for _, name := range []string{"memory.max", "memory.limit_in_bytes"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return filepath.Join(dir, name)
+		}
+	}
+	t.Fatalf("%s has no limit of memory", dir)
+	return ""
+}
+
+// Runtimes write the limits after they have bound the views, and execute the first command a few milliseconds later: it sees its limit, every time.
+func TestOwnViewOfTheYoung(t *testing.T) {
+	needRoot(t)
+	d := serve(t)
+	groups := nursery(t)
+	target := filepath.Join(tempDir(t), "bound")
+	writeFile(t, target, "")
+	for _, how := range []string{"look", "bind", "read"} {
+		t.Run(how, func(t *testing.T) {
+			want, late := rounds(50, 10), 0
+			for n := 0; n < want+late; n++ {
+				if late > want {
+					t.Fatalf("%d of %d containers were not young any more when they read", late, n)
+				}
+				kb := 100<<10 + n*4
+				total, age := firstRead(t, d, filepath.Join(groups, fmt.Sprintf("%s-%d", how, n)), kb, asRole("young", d.views, how, target))
+				if total == strconv.Itoa(kb) {
+					continue
+				}
+				if age > 0.98 {
+					late++
+					continue
+				}
+				t.Errorf("container %d, %.2f s old, sees %s kB; its limit is %d", n, age, total, kb)
+			}
+		})
+	}
+}
+
+// firstRead starts a container without a limit in a new group, lets it look, writes the limit, and gives the MemTotal that it then reads, and its age.
+func firstRead(t *testing.T, d *daemon, group string, kb int, role []string) (total string, age float64) {
+	t.Helper()
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer removeGroup(t, group)
+	c := exec.Command(role[0], role[1:]...)
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+	log := &logBuffer{}
+	c.Stderr = log
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Wait()
+	defer in.Close()
+	lines := bufio.NewScanner(out)
+	writeFile(t, filepath.Join(group, "cgroup.procs"), strconv.Itoa(c.Process.Pid))
+	fmt.Fprintln(in, "you are in your cgroup")
+	if !lines.Scan() {
+		t.Fatalf("the container has ended: %s", log)
+	}
+	if looked := lines.Text(); looked == strconv.Itoa(kb) {
+		t.Fatal("it saw the limit before there was one")
+	}
+	writeFile(t, limitIn(t, group), strconv.Itoa(kb<<10))
+	fmt.Fprintln(in, "go")
+	if !lines.Scan() {
+		t.Fatalf("the container has ended: %s", log)
+	}
+	if _, err := fmt.Sscan(lines.Text(), &total, &age); err != nil {
+		t.Fatalf("%q: %v", lines.Text(), err)
+	}
+	return total, age
+}
+
+// young is a container that has its view prepared by its runtime before it has a limit.
+func young(args []string) error {
+	path, how, target := filepath.Join(args[0], "self/proc/meminfo"), args[1], args[2]
+	in := bufio.NewReader(os.Stdin)
+	if _, err := in.ReadString('\n'); err != nil {
+		return err
+	}
+	saw := "nothing"
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Size() < 100 {
+		return fmt.Errorf("the size is %d", info.Size())
+	}
+	switch how {
+	case "bind": // as runc does
+		if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount(path, target, "", unix.MS_BIND, ""),
+			unix.Mount("", target, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, "")); err != nil {
+			return err
+		}
+		var st unix.Statfs_t
+		if err := unix.Statfs(target, &st); err != nil {
+			return err
+		}
+		path = target
+	case "read":
+		if saw, err = memTotalIn(path); err != nil {
+			return err
+		}
+	}
+	fmt.Println(saw)
+	if _, err := in.ReadString('\n'); err != nil {
+		return err
+	}
+	total, err := memTotalIn(path)
+	if err != nil {
+		return err
+	}
+	up, err := uptimeOf(filepath.Join(args[0], "self/proc/uptime"))
+	fmt.Println(total, up)
+	return err
+}
+
+func memTotalIn(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	found := memTotal.FindStringSubmatch(string(text))
+	if found == nil {
+		return "", fmt.Errorf("no MemTotal in %q", text)
+	}
+	return found[1], nil
+}
+
+// A container that is stopped and started again under the same name is a new one: its age, its limit; and it has the name that people know.
+func TestOwnViewAfterARestart(t *testing.T) {
+	needRoot(t)
+	d := serve(t)
+	name := uniqueName()
+	script := "cat /proc/uptime; grep MemTotal /proc/meminfo; readlink " + d.views + "/self; read wait || :"
+	for n := range rounds(8, 4) {
+		kb := 200<<10 + n*64
+		if n%2 == 1 { // sweeping and forgetting may be over or not
+			time.Sleep(time.Duration(n) * 100 * time.Millisecond)
+		}
+		begin := time.Now()
+		c := exec.Command(binary, d.runArgs([]string{"--name", name, "--memory", fmt.Sprintf("%dk", kb)}, "sh", "-c", script)...)
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := &logBuffer{}
+		c.Stdout, c.Stderr = out, out
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		poll(t, 20*time.Second, "the container has looked at itself", func() bool { return strings.Count(out.String(), "\n") >= 3 })
+		got := strings.Split(out.String(), "\n")
+		beganAfter(t, got[0], begin)
+		if total := totalOf(t, got[1]); total != strconv.Itoa(kb) {
+			t.Errorf("start %d: %s kB; the limit is %d", n, total, kb)
+		}
+		if got[2] != "ct/"+name {
+			t.Errorf("start %d: its own view is at %s", n, got[2])
+		}
+		if names := namesIn(t, filepath.Join(d.views, "ct")); !slices.Equal(names, []string{name}) {
+			t.Errorf("start %d: ct has %v", n, names)
+		}
+		if total := totalOf(t, command(t, "cat", filepath.Join(d.views, "ct", name, "proc/meminfo"))); total != strconv.Itoa(kb) {
+			t.Errorf("start %d: the host sees %s kB there; the limit is %d", n, total, kb)
+		}
+		in.Close()
+		if err := c.Wait(); err != nil {
+			t.Errorf("start %d: %v: %s", n, err, out)
+		}
+	}
+}
+
+// daemonUse is what a daemon has in hand.
+type daemonUse struct{ files, kb, table int }
+
+func (d *daemon) use() daemonUse {
+	d.t.Helper()
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	_, rss, _ := strings.Cut(string(status), "VmRSS:")
+	kb, err := strconv.Atoi(strings.Fields(rss)[0])
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return daemonUse{len(files), kb, len(d.tableFile())}
+}
+
+// tableFile is the file in which the daemon keeps which container has which number.
+func (d *daemon) tableFile() []byte {
+	d.t.Helper()
+	paths, _ := filepath.Glob(filepath.Join(d.dir, "lensfs.state", "*.table"))
+	if len(paths) != 1 {
+		d.t.Fatalf("tables: %q", paths)
+	}
+	text, err := os.ReadFile(paths[0])
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return text
+}
+
+// What fs/table.go says of the file.
+const tableHeader, tableSlot = 16, 48
+
+// inTable counts the containers in the table.
+func (d *daemon) inTable() int {
+	d.t.Helper()
+	n := 0
+	for slot := range slices.Chunk(d.tableFile()[tableHeader:], tableSlot) {
+		if !bytes.Equal(slot[:8], make([]byte, 8)) {
+			n++
+		}
+	}
+	return n
+}
+
+// swept waits until the daemon has forgotten all containers that have ended, and others there are none.
+func (d *daemon) swept() {
+	d.t.Helper()
+	poll(d.t, 30*time.Second, "the daemon has forgotten all containers", func() bool {
+		return d.inTable() == 0 && len(namesIn(d.t, filepath.Join(d.views, "ct"))) == 0
+	})
+}
+
+// sweep is twice as long as an ended container may be remembered.
+const sweep = 10 * time.Second
+
+// births makes containers, several at a time: a cgroup with a limit, a pid namespace, and one process in it that reads its own view once.
+type births struct {
+	t      *testing.T
+	d      *daemon
+	groups string
+	begun  time.Time
+	at     []time.Duration // when each was born; guarded by mu
+	mu     sync.Mutex
+	number atomic.Int64
+}
+
+func (b *births) make(count int) {
+	var workers sync.WaitGroup
+	left := atomic.Int64{}
+	left.Store(int64(count))
+	for range 8 {
+		workers.Go(func() {
+			for left.Add(-1) >= 0 && !b.t.Failed() {
+				if err := b.one(); err != nil {
+					b.t.Error(err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	if b.t.Failed() {
+		b.t.FailNow()
+	}
+}
+
+func (b *births) one() error {
+	n := b.number.Add(1)
+	kb := 100<<10 + n*4
+	dir := filepath.Join(b.groups, fmt.Sprintf("c%d", n))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	limit := filepath.Join(dir, "memory.limit_in_bytes")
+	if _, err := os.Stat(limit); err != nil {
+		limit = filepath.Join(dir, "memory.max")
+	}
+	if err := os.WriteFile(limit, []byte(strconv.FormatInt(kb<<10, 10)), 0); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.at = append(b.at, time.Since(b.begun))
+	b.mu.Unlock()
+	c := exec.Command("/bin/sh", "-c", `echo 0 >"$1" && exec cat "$2"`, "sh", filepath.Join(dir, "cgroup.procs"), filepath.Join(b.d.views, "self/proc/meminfo"))
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	text, err := c.Output()
+	if err != nil {
+		return fmt.Errorf("container %d: %w", n, err)
+	}
+	if found := memTotal.FindSubmatch(text); found == nil || string(found[1]) != strconv.FormatInt(kb, 10) {
+		return fmt.Errorf("container %d sees %q; its limit is %d kB", n, found, kb)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if err := unix.Rmdir(dir); err != unix.EBUSY || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// most is how many containers were born within any time as long as this.
+func (b *births) most(span time.Duration) int {
+	most, first := 0, 0
+	slices.Sort(b.at)
+	for i := range b.at {
+		for b.at[i]-b.at[first] > span {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return most
+}
+
+// Containers that come and go by the thousand leave the daemon as it was: its table is as long as it was ever needed at once, which is what came within
+// the time of a sweep; its descriptors are those that it had; its memory does not grow.
+func TestOwnViewsComeAndGo(t *testing.T) {
+	needRoot(t)
+	d := servePlain(t)
+	b := &births{t: t, d: d, groups: nursery(t), begun: time.Now()}
+	b.make(rounds(2500, 60)) // for as long as an ended one may be remembered: the room for those that are remembered at once is there then
+	d.swept()
+	before := d.use()
+	begin := time.Now()
+	count := rounds(10_000, 240)
+	b.make(count)
+	took := time.Since(begin)
+	d.swept()
+	after := d.use()
+	slots, most := (after.table-tableHeader)/tableSlot, b.most(sweep)
+	t.Logf("%d containers in %v; before %+v, after %+v; the table has %d slots, for up to %d containers in the time of a sweep", count, took.Round(time.Millisecond), before, after, slots, most)
+	if after.files > before.files+4 {
+		t.Errorf("descriptors: %d, and %d before", after.files, before.files)
+	}
+	if grown := after.kb - before.kb; grown > 10<<10 {
+		t.Errorf("memory: %d kB, and %d before", after.kb, before.kb)
+	}
+	if slots > most {
+		t.Errorf("the table has %d slots, but never more than %d containers were to be remembered", slots, most)
+	}
+	d.alive()
+}
+
+// A container costs the daemon one descriptor as long as it lives.
+func TestOwnViewsTakeADescriptorEach(t *testing.T) {
+	needRoot(t)
+	d := serve(t)
+	groups := nursery(t)
+	warm := &births{t: t, d: d, groups: groups, begun: time.Now()}
+	warm.make(10)
+	d.swept()
+	before := d.use()
+	const living, others = 200, 16
+	var all []*exec.Cmd
+	defer func() {
+		for _, c := range all {
+			c.Process.Kill()
+			c.Wait()
+		}
+		d.swept()
+		if after := d.use(); after.files > before.files+4 {
+			t.Errorf("descriptors: %d after, %d before", after.files, before.files)
+		}
+	}()
+	for n := range living {
+		dir := filepath.Join(groups, fmt.Sprintf("living%d", n))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c := exec.Command("/bin/sh", "-c", `echo 0 >"$1" && cat "$2" >/dev/null && echo up && exec sleep 300`, "sh", filepath.Join(dir, "cgroup.procs"), filepath.Join(d.views, "self/proc/meminfo"))
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, c)
+		if line, err := bufio.NewReader(out).ReadString('\n'); line != "up\n" {
+			t.Fatalf("container %d: %q, %v", n, line, err)
+		}
+		out.Close()
+	}
+	use := d.use()
+	t.Logf("%d containers: %+v, before %+v", living, use, before)
+	if use.files > before.files+living+others {
+		t.Errorf("%d descriptors for %d containers, %d before", use.files, living, before.files)
+	}
+	if n := d.inTable(); n != living {
+		t.Errorf("%d in the table, of %d", n, living)
+	}
+	if names := namesIn(t, filepath.Join(d.views, "ct")); len(names) != living {
+		t.Errorf("%d in ct, of %d", len(names), living)
+	}
+}
