@@ -932,7 +932,7 @@ func removeGroup(t *testing.T, dir string) {
 			removeGroup(t, filepath.Join(dir, e.Name()))
 		}
 	}
-	poll(t, 10*time.Second, dir+" is removed", func() bool {
+	poll(t, 30*time.Second, dir+" is removed", func() bool {
 		err := unix.Rmdir(dir)
 		return err == nil || errors.Is(err, unix.ENOENT)
 	})
@@ -981,7 +981,7 @@ func start(t *testing.T, cmd []string) int {
 		in.Close()
 		select {
 		case <-ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			c.Process.Kill()
 			t.Errorf("%v did not end: %s", cmd, log)
 		}
