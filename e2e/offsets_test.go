@@ -35,8 +35,12 @@ func TestReadAtAnyOffset(t *testing.T) {
 
 // offsets reads the files whose text stands still at all kinds of offsets, each time on a fresh descriptor and again on a used one.
 func offsets(args []string) error {
+	return errors.Join(readEverywhere(args[0]), growUp(), readEverywhere(args[0]))
+}
+
+func readEverywhere(root string) error {
 	for _, name := range []string{"proc/cpuinfo", "sys/devices/system/cpu/online"} {
-		path := filepath.Join(args[0], name)
+		path := filepath.Join(root, name)
 		whole, err := os.ReadFile(path)
 		if err != nil {
 			return err
@@ -92,6 +96,9 @@ func TestReadByteByByte(t *testing.T) {
 }
 
 func slowly(args []string) error {
+	if err := growUp(); err != nil {
+		return err
+	}
 	path := filepath.Join(args[0], "proc/uptime")
 	f, err := os.Open(path)
 	if err != nil {
@@ -174,8 +181,12 @@ func TestSizeIsTheCallersOwn(t *testing.T) {
 
 // sizes compares each file's size with what is read, and says the size of cpuinfo.
 func sizes(args []string) error {
+	return errors.Join(compareSizes(args[0]), growUp(), compareSizes(args[0]))
+}
+
+func compareSizes(root string) error {
 	for _, name := range theFiles {
-		path := filepath.Join(args[0], name)
+		path := filepath.Join(root, name)
 		f, err := os.Open(path)
 		if err != nil {
 			return err

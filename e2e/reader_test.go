@@ -16,6 +16,17 @@ const roleLimit = 5 * time.Minute
 // enough is how many times a role tries at the least what it tries for some seconds: an emulated machine may be slow.
 const enough = 3
 
+// growUp waits until the container is old enough for its texts to be kept: for a second they never are.
+func growUp() error {
+	for {
+		up, err := uptimeOf("/proc/uptime")
+		if err != nil || up > 1.1 {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // asRole is the command line that plays a role.
 func asRole(role string, args ...string) []string {
 	self, err := os.Executable()

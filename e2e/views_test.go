@@ -223,6 +223,9 @@ func monotonic() int64 {
 // follow reads MemTotal and the CPUs all the time. Told what is to come, it says when it last began to read without seeing that.
 func follow(args []string) error {
 	how, root := args[0], args[1]
+	if err := growUp(); err != nil {
+		return err
+	}
 	read := readView
 	if how == "held" {
 		held := map[string]*os.File{}
