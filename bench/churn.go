@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime"
 	"slices"
 	"time"
@@ -36,7 +35,7 @@ func runChurn(b *bench) error {
 	b.pause(10 * time.Second)
 	b.churned(kinds, b.waves*b.crowd)
 	if b.ctx.Err() != nil {
-		return fmt.Errorf("ended early: %w", b.ctx.Err())
+		return errTold
 	}
 	return nil
 }

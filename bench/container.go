@@ -65,6 +65,9 @@ type reply struct {
 
 var containers atomic.Int64
 
+// errTold is why a run ends that did not fail.
+var errTold = errors.New("told to end by a signal")
+
 // newContainer starts a container and waits until its views are bound and each has been read once.
 func (b *bench) newContainer(l limits, kinds []*kind, files []string) (*container, error) {
 	c := &container{group: filepath.Join(b.group, fmt.Sprint("c", containers.Add(1)))}
@@ -131,7 +134,7 @@ func (c *container) ask(ctx context.Context, what any, lasts time.Duration) (r r
 	}
 	switch {
 	case ctx.Err() != nil:
-		return r, ctx.Err()
+		return r, errTold
 	case err != nil:
 		return r, fmt.Errorf("a container died or did not answer: %w", err)
 	case r.Error != "":
@@ -162,7 +165,7 @@ func (b *bench) newContainers(n int, l limits, kinds []*kind, files []string) ([
 	made := make([]*container, n)
 	err := inParallel(n, func(i int) (err error) {
 		if b.ctx.Err() != nil {
-			return b.ctx.Err()
+			return errTold
 		}
 		made[i], err = b.newContainer(l, kinds, files)
 		return err

@@ -86,9 +86,11 @@ func (b *bench) measure() (err error) {
 	defer b.bar.end()
 	for _, s := range todo {
 		b.bar.say(s.name)
+		started := time.Now()
 		if err := s.run(b); err != nil {
 			return fmt.Errorf("scenario %s: %w", s.name, err)
 		}
+		b.report.Parts = append(b.report.Parts, part{s.name, time.Since(started).Seconds()})
 		for _, server := range b.servers {
 			if err := server.alive(); err != nil {
 				return err

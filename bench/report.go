@@ -29,6 +29,12 @@ type report struct {
 	Files    []string
 	Series   []*series
 	Churn    []churnPoint `json:",omitempty"`
+	Parts    []part       // how long each scenario took
+}
+
+type part struct {
+	Scenario string
+	Seconds  float64
 }
 
 // machine is what the run was on.

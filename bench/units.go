@@ -51,3 +51,6 @@ func median(s spread, factor float64) string {
 	}
 	return digits(s.Median * factor)
 }
+
+// digits1 is digits without zeros behind the point.
+func digits1(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
