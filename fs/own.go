@@ -1,10 +1,8 @@
 package fs
 
 import (
-	"path"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -30,22 +28,6 @@ type own struct {
 type notifier interface {
 	InodeNotifyStoreCache(node uint64, offset int64, data []byte) fuse.Status
 	EntryNotify(parent uint64, name string) fuse.Status
-}
-
-// findUnkeepable looks which files may exceed a page on this host. Two pages of the kernel's may be of two texts, so such a file is not kept.
-// No container's text is longer than the host's.
-func (o *own) findUnkeepable() error {
-	for _, f := range o.tree.byNumber {
-		if f == nil || f.isDir() {
-			continue
-		}
-		text, err := o.render.render(nil, f, o.render.resolver.Host())
-		if err != nil {
-			return err
-		}
-		o.direct[f.number] = len(text) > pageSize
-	}
-	return nil
 }
 
 // The nodes above the containers' directories. A container's node is its number, shifted, and the number of the file: it can be worked out by any
@@ -173,61 +155,6 @@ func topAttr(id uint64, out *fuse.Attr) {
 	}
 }
 
-// linkAttr makes a file that may not be kept a link to the other mount.
-func (o *own) linkAttr(f *file, out *fuse.Attr) {
-	out.Mode = syscall.S_IFLNK | 0o777
-	out.Size = uint64(len(o.target(f)))
-}
-
-func (o *own) target(f *file) string { return path.Join(o.shared, f.path) }
-
-// fileAttr gives size and mtime of the text that the next READ will have, with fresh a text of this tick, and how long they hold.
-// One snapshot has one mtime: the first of a herd of readers has the page dropped, the others find it there.
-func (o *own) fileAttr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Duration {
-	p := &rec.pages[f.number]
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	young := rec.view.container.Young()
-	if p.at.IsZero() || fresh && (young || p.looked || p.timeout(now) == 0) {
-		o.renew(rec, f, p)
-		p.looked = !fresh
-	}
-	out.Size = uint64(p.size)
-	setTimes(out, p.at)
-	if young || p.growing {
-		return 0
-	}
-	return p.timeout(now)
-}
-
-// renew publishes the container's present snapshot. The page is locked, but for the time in which the kernel is told of a longer text:
-// to be told, it may have to wait for a READ of the page, which we answer.
-func (o *own) renew(rec *record, f *file, p *page) {
-	if p.growing {
-		return // what there is will do until the longer text is there
-	}
-	s, err := o.render.lock(rec.view, f, p.looked)
-	if err != nil {
-		return
-	}
-	if p.at.IsZero() || len(s.text) <= p.size {
-		p.publish(s.text, s.at)
-		s.mu.Unlock()
-		return
-	}
-	text, at := append([]byte(nil), s.text...), s.at
-	s.mu.Unlock()
-	p.growing = true
-	p.mu.Unlock()
-	o.notify.InodeNotifyStoreCache(node(rec, f), int64(len(text)-1), newline) // ENOENT: the kernel has no size of it to be mended
-	p.mu.Lock()
-	p.growing = false
-	p.publish(text, at)
-}
-
-var newline = []byte{'\n'}
-
 func (o *own) Readlink(_ <-chan struct{}, in *fuse.InHeader) (target []byte, code fuse.Status) {
 	defer o.render.survive(&code)
 	if in.NodeId == selfNode {
@@ -252,28 +179,6 @@ func (o *own) self(pid uint32) ([]byte, fuse.Status) {
 		return []byte(o.shared), fuse.OK // there he sees the same, only slower
 	}
 	return []byte("ct/" + rec.name), fuse.OK
-}
-
-// Open says that there is nothing to be done to open a file, here and ever.
-func (o *own) Open(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { return fuse.ENOSYS }
-
-func (o *own) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
-
-// Read gives the text whose size the last GETATTR told. Who reads says nothing: what he gets is kept for others.
-func (o *own) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (res fuse.ReadResult, code fuse.Status) {
-	defer o.render.survive(&code)
-	rec, f := o.at(in.NodeId)
-	if rec == nil || f == nil || f.isDir() {
-		return nil, fuse.Status(syscall.ESTALE)
-	}
-	p := &rec.pages[f.number]
-	p.mu.Lock()
-	if p.at.IsZero() { // asked by a kernel that had its size from a daemon before us
-		o.renew(rec, f, p)
-	}
-	p.mu.Unlock()
-	o.render.stats.Requests.Add(1)
-	return newResult(buf[:p.read(buf, in.Offset)]), fuse.OK
 }
 
 func (o *own) Forget(id, lookups uint64) {
