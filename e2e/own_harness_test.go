@@ -39,8 +39,8 @@ var plain = sync.OnceValues(func() (string, error) {
 	return path, err
 })
 
-// servePlain is serve for tests that measure.
-func servePlain(t *testing.T, flags ...string) *daemon {
+// servePlain is serve for tests that measure. What is like GOGC=10 is for the daemon's environment.
+func servePlain(t *testing.T, env ...string) *daemon {
 	t.Helper()
 	path, err := plain()
 	if err != nil {
@@ -48,8 +48,9 @@ func servePlain(t *testing.T, flags ...string) *daemon {
 	}
 	dir := tempDir(t)
 	tree := filepath.Join(dir, "tree")
-	args := append([]string{"serve", "--tree", tree, "--views", viewsIn(dir), "--runtime-dir", dir}, flags...)
-	return startDaemon(t, tree, dir, exec.Command(path, args...))
+	cmd := exec.Command(path, "serve", "--tree", tree, "--views", viewsIn(dir), "--runtime-dir", dir)
+	cmd.Env = append(os.Environ(), env...)
+	return startDaemon(t, tree, dir, cmd)
 }
 
 // hurry has all threads of a process go before the machine's other work.

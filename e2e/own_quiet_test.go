@@ -26,13 +26,18 @@ func TestOwnViewsLeaveTheDaemonAlone(t *testing.T) {
 		c := d.container([]string{"--memory", "256M"}, asRole("reader")...)
 		for _, name := range []string{"meminfo", "uptime"} {
 			before := cpuTime(t, d.cmd.Process.Pid)
-			took, err := time.ParseDuration(c.ask("/proc/%s %d", name, reads))
-			if err != nil {
-				t.Fatal(err)
+			var took time.Duration
+			n := 0
+			for ; n < reads || took < 2*time.Second; n += reads {
+				some, err := time.ParseDuration(c.ask("/proc/%s %d", name, reads))
+				if err != nil {
+					t.Fatal(err)
+				}
+				took += some
 			}
 			used := cpuTime(t, d.cmd.Process.Pid) - before
 			share := float64(used) / float64(took)
-			t.Logf("%s: %d reads in %v, %v each; the daemon used %v: %.2f %%", name, reads, took, took/reads, used, 100*share)
+			t.Logf("%s: %d reads in %v, %v each; the daemon used %v: %.2f %%", name, n, took, took/time.Duration(n), used, 100*share)
 			if most := float64(rounds(3, 40)) / 100; share > most {
 				t.Errorf("%s: the daemon used %v in %v", name, used, took)
 			}
