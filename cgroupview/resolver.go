@@ -77,6 +77,10 @@ func New(o Options) (*Resolver, error) {
 	if r.self, err = r.namespace(&b, "self"); err != nil {
 		return nil, proc.Wrap(err, "self", "ns/pid")
 	}
+	// Without it every caller would be answered as one of the host, silently.
+	if r.live && !capable(unix.CAP_SYS_PTRACE) {
+		return nil, errors.New("lensfs may not look at the namespaces of other processes: it needs CAP_SYS_PTRACE")
+	}
 	if r.boottime, err = r.clock(&b); err != nil {
 		return nil, err
 	}
@@ -234,4 +238,13 @@ func (r *Resolver) forget(c *Container) {
 		}
 	}
 	c.close()
+}
+
+// capable says whether this process has a capability.
+func capable(capability int) bool {
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0]); err != nil {
+		return true // it will show
+	}
+	return data[capability/32].Effective&(1<<(capability%32)) != 0
 }

@@ -696,23 +696,16 @@ func openToWrite(args []string) error {
 	return nil
 }
 
-// LXCFS issues 608, 636, PR 637: every file is EACCES, or empty, to all where the daemon may not look into other processes (Yama, a container without CAP_SYS_PTRACE).
+// LXCFS issues 608, 636, PR 637: every file is EACCES, or empty, to all where the daemon may not look into other processes (Yama, a container
+// without CAP_SYS_PTRACE). lensfs could only show everybody the host, so it does not start, and says what it wants.
 func TestFaultWithoutPtrace(t *testing.T) {
 	needRoot(t)
 	needCommand(t, "setpriv")
 	dir := tempDir(t)
-	tree := filepath.Join(dir, "tree")
-	d := startDaemon(t, tree, dir, exec.Command("setpriv", "--bounding-set", "-sys_ptrace", binary, "serve", "--tree", tree, "--views", viewsIn(dir), "--runtime-dir", dir))
-	for _, out := range []string{
-		command(t, "cat", tree+"/proc/meminfo"),
-		d.run([]string{"--memory", "128M"}, "cat", "/proc/meminfo"),
-	} {
-		meminfo(t, out)
+	out, err := tryCommand("setpriv", "--bounding-set", "-sys_ptrace", binary, "serve", "--tree", filepath.Join(dir, "tree"), "--views", viewsIn(dir), "--runtime-dir", dir)
+	if err == nil || !strings.Contains(err.Error(), "CAP_SYS_PTRACE") {
+		t.Errorf("%q, %v", out, err)
 	}
-	if cpus, err := parseCpuinfo(d.run(nil, "cat", "/proc/cpuinfo")); err != nil || len(cpus) == 0 {
-		t.Errorf("cpuinfo has the CPUs %v, %v", cpus, err)
-	}
-	d.alive()
 }
 
 // LXCFS issue 44 and others: whose values a process sees is decided by the innermost pid namespace that it is in.

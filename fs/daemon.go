@@ -71,14 +71,18 @@ func Start(cfg Config) (*Daemon, error) {
 
 func (d *Daemon) mountAll(cfg Config) error {
 	tree := newTree(files)
-	shared, err := d.mount(cfg, cfg.Tree, newShared(tree, d.render))
+	large, err := d.render.findLarge(tree)
+	if err != nil {
+		return err
+	}
+	shared, err := d.mount(cfg, cfg.Tree, newShared(tree, d.render, large))
 	if err != nil {
 		return err
 	}
 	if cfg.OwnViews == "" {
 		return nil
 	}
-	err = d.mountOwn(cfg, tree, shared.dir)
+	err = d.mountOwn(cfg, tree, large, shared.dir)
 	if err != nil && cfg.OwnSpare {
 		slog.Warn("there are no own views: every reader asks the daemon", "err", err)
 		return nil
@@ -112,11 +116,8 @@ func (d *Daemon) mount(cfg Config, dir string, fs fuse.RawFileSystem) (*mountpoi
 }
 
 // mountOwn mounts the containers' own views. shared is where the other mount is.
-func (d *Daemon) mountOwn(cfg Config, tree *tree, shared string) error {
-	o := &own{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: tree, render: d.render, shared: shared}
-	if err := o.findUnkeepable(); err != nil {
-		return err
-	}
+func (d *Daemon) mountOwn(cfg Config, tree *tree, large largeFiles, shared string) error {
+	o := &own{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: tree, render: d.render, shared: shared, direct: large}
 	m, err := d.mount(cfg, cfg.OwnViews, o)
 	if err != nil {
 		return err

@@ -70,7 +70,7 @@ func testServers(t *testing.T) (*shared, *own, string) {
 	tree := newTree(files)
 	r := &renderer{resolver: resolver, host: host, stats: &Stats{}}
 	o := &own{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: tree, render: r, shared: "/tree", records: newRecords(tab), notify: &toldKernel{}}
-	return newShared(tree, r), o, root
+	return newShared(tree, r, largeFiles{}), o, root
 }
 
 // toldKernel writes down what the kernel was told.

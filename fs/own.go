@@ -19,8 +19,8 @@ type own struct {
 	tree    *tree
 	render  *renderer
 	records *records
-	shared  string // where the shared tree is
-	direct  [maxNumber]bool
+	shared  string     // where the shared tree is
+	direct  largeFiles // not kept
 	notify  notifier
 }
 

@@ -8,22 +8,6 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// findUnkeepable looks which files may exceed a page on this host. Two pages of the kernel's may be of two texts, so such a file is not kept.
-// No container's text is longer than the host's.
-func (o *own) findUnkeepable() error {
-	for _, f := range o.tree.byNumber {
-		if f == nil || f.isDir() {
-			continue
-		}
-		text, err := o.render.render(nil, f, o.render.resolver.Host())
-		if err != nil {
-			return err
-		}
-		o.direct[f.number] = len(text) > pageSize
-	}
-	return nil
-}
-
 // linkAttr makes a file that may not be kept a link to the other mount.
 func (o *own) linkAttr(f *file, out *fuse.Attr) {
 	out.Mode = syscall.S_IFLNK | 0o777

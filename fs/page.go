@@ -28,7 +28,7 @@ type page struct {
 	peak, last int       // longest text in it, and in the one before
 }
 
-// pageSize is the unit in which the kernel keeps files. What does not fit into one is not kept (see unkeepable): two pages may be of two texts.
+// pageSize is the unit in which the kernel keeps files. What does not fit into one is not kept (see largeFiles): two pages may be of two texts.
 const pageSize = 4096
 
 // settle is how long no reader can be stuck between getting a page and reading the size.

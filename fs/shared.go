@@ -16,11 +16,12 @@ type shared struct {
 	fuse.RawFileSystem // answers ENOSYS to everything else
 	tree               *tree
 	render             *renderer
+	large              largeFiles
 	handles            *handles
 }
 
-func newShared(t *tree, r *renderer) *shared {
-	return &shared{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: t, render: r, handles: newHandles()}
+func newShared(t *tree, r *renderer, large largeFiles) *shared {
+	return &shared{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: t, render: r, large: large, handles: newHandles()}
 }
 
 func (s *shared) String() string { return fsName }
@@ -51,11 +52,18 @@ func (s *shared) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOu
 	return fuse.OK
 }
 
-// attr fills in the attributes of f as pid is to see them, and says how long they hold. The size of a file is the caller's own:
-// tail, wc and busybox's cat, which calls sendfile, believe it.
+// attr fills in the attributes of f as pid is to see them, and says how long they hold. With default_permissions the kernel wants them at every
+// open, so they have to be kept, and then they are the same for every container: the size of a text that fits into a page is said to be a page, as
+// sysfs does, which programs know not to believe (tail, wc) and which lets busybox's cat try sendfile before it reads. A larger text has the size
+// that this caller will read, asked for each time: tail starts at its end.
 func (s *shared) attr(f *file, pid uint32, out *fuse.Attr) time.Duration {
 	fillAttr(f, f.number, out)
 	if f.isDir() {
+		return forever
+	}
+	if !s.large[f.number] {
+		out.Size = pageSize
+		setTimes(out, time.Now())
 		return forever
 	}
 	if snap, err := s.render.lock(s.render.of(pid), f, false); err == nil {

@@ -108,6 +108,23 @@ func (r *renderer) render(dst []byte, f *file, c *cgroupview.Container) (text []
 	return f.source(dst, r.host, c)
 }
 
+// largeFiles are those whose text may exceed a page on this host, by number. No container's text is longer than the host's.
+type largeFiles [maxNumber]bool
+
+func (r *renderer) findLarge(t *tree) (large largeFiles, err error) {
+	for _, f := range t.byNumber {
+		if f == nil || f.isDir() {
+			continue
+		}
+		text, err := r.render(nil, f, r.resolver.Host())
+		if err != nil {
+			return large, err
+		}
+		large[f.number] = len(text) > pageSize
+	}
+	return large, nil
+}
+
 // survive is deferred by every handler: what fails in it fails this one request. (go-fuse up to v2.10 lets a panic end the process.)
 func (r *renderer) survive(code *fuse.Status) {
 	if p := recover(); p != nil {
