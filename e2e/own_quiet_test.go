@@ -17,7 +17,7 @@ import (
 
 func init() { roles["reader"] = reader }
 
-// A container that reads its own view in a loop asks the daemon once a tick, and costs it next to nothing.
+// A container that reads its own view in a loop asks the daemon once a tick, however fast it reads, and costs it a few hundredths of a CPU.
 func TestOwnViewsLeaveTheDaemonAlone(t *testing.T) {
 	needRoot(t)
 	const reads = 100_000
@@ -38,7 +38,7 @@ func TestOwnViewsLeaveTheDaemonAlone(t *testing.T) {
 			used := cpuTime(t, d.cmd.Process.Pid) - before
 			share := float64(used) / float64(took)
 			t.Logf("%s: %d reads in %v, %v each; the daemon used %v: %.2f %%", name, n, took, took/time.Duration(n), used, 100*share)
-			if most := float64(rounds(3, 40)) / 100; share > most {
+			if most := float64(rounds(5, 50)) / 100; share > most {
 				t.Errorf("%s: the daemon used %v in %v", name, used, took)
 			}
 		}
