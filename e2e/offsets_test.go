@@ -63,8 +63,12 @@ func readEverywhere(root string) error {
 				}
 			}
 		}
-		if end, err := used.Seek(0, io.SeekEnd); err != nil || end != size {
-			return fmt.Errorf("%s: SEEK_END gives %d, of %d bytes: %v", path, end, size, err)
+		var st unix.Stat_t
+		if err := unix.Fstat(int(used.Fd()), &st); err != nil {
+			return err
+		}
+		if end, err := used.Seek(0, io.SeekEnd); err != nil || end != st.Size || end < size {
+			return fmt.Errorf("%s: SEEK_END gives %d, of %d bytes, size %d: %v", path, end, size, st.Size, err)
 		}
 		if n, err := used.Read(make([]byte, 10)); n != 0 || err != io.EOF {
 			return fmt.Errorf("%s: %d bytes at its end: %v", path, n, err)
