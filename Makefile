@@ -14,7 +14,7 @@ export LENSFS_CACHE ?= /var/cache/lensfs
 DEMO_DEBS := procps python3
 TEST_DEBS := procps python3 gcc libc6-dev lxc uidmap runc busybox-static attr debootstrap e2fsprogs iproute2 util-linux
 
-.PHONY: build demo test unit root vm test-vm lint closed ci deps-demo deps-test clean
+.PHONY: build demo test unit root test-vm bench bench-smoke lint closed ci deps-demo deps-test clean
 
 build: ## the binary, static: out/lensfs
 	mkdir -p out
@@ -23,16 +23,23 @@ build: ## the binary, static: out/lensfs
 demo: deps-demo build ## its main job in a minute: the host beside a container
 	bash demo.sh out/lensfs
 
-test: deps-test unit root test-vm ## all tests
+test: deps-test unit root test-vm bench-smoke ## all tests
 
-unit: ## what needs neither root nor mounts
+unit: ## what needs neither root nor mounts; then again what the race detector does not let be measured
 	go test -race -count=1 $(UNIT)
+	go test -count=1 -run 'Alloc' $(UNIT)
 
 root: ## real mounts, cgroups and containers on this machine
 	LENSFS_MUST_RUN=1 go test -count=1 -timeout 20m ./e2e
 
 test-vm: build deps-test ## the same in a virtual machine: systemd, cgroup v2 only, 8 CPUs, swap
 	bash e2e/vm/test.sh out/lensfs
+
+bench: build deps-test ## measures the kernel, LXCFS and lensfs side by side; writes docs/benchmarks.md
+	go run ./bench -lensfs out/lensfs -out bench/out -doc docs/benchmarks.md
+
+bench-smoke: build deps-test ## the same in under a minute: does it work?
+	go run ./bench -quick -lensfs out/lensfs -out bench/out
 
 lint: ## formatting, vet, staticcheck
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "run gofmt -w on these"; exit 1; }

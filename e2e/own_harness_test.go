@@ -119,16 +119,6 @@ func (c controls) setQuota(cpus int) error {
 	return os.WriteFile(c.quota, []byte(value), 0)
 }
 
-// limitFile is the file of a group's directory in the hierarchy of the memory controller that holds its limit.
-func limitFile(t *testing.T, group string) string {
-	t.Helper()
-	dir, v2 := groupDir(t, group, "memory")
-	if v2 {
-		return filepath.Join(dir, "memory.max")
-	}
-	return filepath.Join(dir, "memory.limit_in_bytes")
-}
-
 // namesIn lists a directory, which a daemon of ours may serve, from another process.
 func namesIn(t *testing.T, dir string) []string {
 	t.Helper()

@@ -92,7 +92,12 @@ func TestOwnViewOfWhoeverAsks(t *testing.T) {
 // checkBound wants every file of the tree bound over a container's /proc and /sys, and from nowhere but its own directory.
 func checkBound(t *testing.T, pid int, own string) {
 	t.Helper()
-	mounts, err := mountinfo.PidMountInfo(pid)
+	list, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer list.Close()
+	mounts, err := mountinfo.GetMountsFromReader(list, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
