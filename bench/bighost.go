@@ -38,12 +38,12 @@ func runBigHost(b *bench) (err error) {
 		if err := h.write(root); err != nil {
 			return err
 		}
-		l, err := b.startLensfs(fmt.Sprint("lensfs", h.cpus), "--host", root)
+		l, err := b.startLensfs(fmt.Sprint("lensfs", h.cpus), "--host-root", root)
 		if err != nil {
 			if !strings.Contains(err.Error(), "unknown flag") {
 				return err
 			}
-			b.report.skip("scenario bighost: this lensfs has no flag --host")
+			b.report.skip("scenario bighost: this lensfs has no flag --host-root")
 			for range bigHostSteps(b) {
 				b.bar.step("big host: skipped")
 			}

@@ -84,25 +84,27 @@ func (e *empty) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *f
 	out.SetEntryTimeout(forever)
 	if id := e.find(path.Join(e.nodes[in.NodeId-1].path, name)); id != 0 {
 		out.NodeId = id
-		out.SetAttrTimeout(e.attr(id, &out.Attr))
+		out.SetAttrTimeout(forever)
+		e.attr(id, &out.Attr)
 	}
 	return fuse.OK
 }
 
+// GetAttr is asked once: as in lensfs, attributes hold, or the kernel would want them at every open.
 func (e *empty) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
-	out.SetTimeout(e.attr(in.NodeId, &out.Attr))
+	out.SetTimeout(forever)
+	e.attr(in.NodeId, &out.Attr)
 	return fuse.OK
 }
 
-func (e *empty) attr(id uint64, out *fuse.Attr) time.Duration {
+func (e *empty) attr(id uint64, out *fuse.Attr) {
 	n := e.nodes[id-1]
 	out.Ino, out.Nlink, out.Blksize = id, 1, 4096
 	if n.dir {
 		out.Mode = syscall.S_IFDIR | 0o555
-		return forever
+		return
 	}
 	out.Mode, out.Size = syscall.S_IFREG|0o444, n.size
-	return 0
 }
 
 func (e *empty) Open(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {

@@ -50,9 +50,13 @@ func inner(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
-	dir := os.Getenv(dirVar)
+	dir, parent := os.Getenv(dirVar), os.Getppid()
 	b := &bench{config: c, ctx: ctx, dir: dir, group: groupOf(dir), report: newReport(c, args)}
-	if err := b.measure(); err != nil {
+	err = b.measure()
+	if os.Getppid() != parent { // killed: then it is for us to clean up
+		err = errors.Join(err, clean(dir))
+	}
+	if err != nil {
 		return fail(err)
 	}
 	return finish(c, b.report)

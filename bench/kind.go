@@ -120,12 +120,18 @@ func (b *bench) startLXCFS() (*server, string, error) {
 
 // unpacked gives the environment in which a program from a package that was unpacked, not installed, finds its libraries: they are beside it.
 func unpacked(program string) []string {
-	libs, _ := filepath.Glob(filepath.Join(filepath.Dir(program), "../lib/*/lxcfs/liblxcfs.so"))
-	if len(libs) == 0 || strings.HasPrefix(program, "/usr/") {
+	root := filepath.Dir(filepath.Dir(filepath.Dir(program))) // of ROOT/usr/bin/lxcfs
+	var dirs []string
+	for _, lib := range []string{"usr/lib/*/lxcfs/liblxcfs.so", "usr/lib/*/libfuse3.so.*", "lib/*/libfuse3.so.*"} {
+		found, _ := filepath.Glob(filepath.Join(root, lib))
+		for _, f := range found {
+			dirs = append(dirs, filepath.Dir(f))
+		}
+	}
+	if root == "/" || len(dirs) == 0 {
 		return nil
 	}
-	dir := filepath.Dir(libs[0])
-	return []string{"LD_LIBRARY_PATH=" + dir + ":" + filepath.Dir(dir) + ":" + os.Getenv("LD_LIBRARY_PATH")}
+	return []string{"LD_LIBRARY_PATH=" + strings.Join(append(dirs, os.Getenv("LD_LIBRARY_PATH")), ":")}
 }
 
 type lensfsServer struct {

@@ -38,12 +38,16 @@ func outer(args []string) int {
 		return fail(err)
 	}
 	status, err := superviseIn(dir, args)
-	err = errors.Join(err, removeGroups(groupOf(dir)), removeParent(), os.RemoveAll(dir))
-	if err != nil {
+	if err := errors.Join(err, clean(dir)); err != nil {
 		fail(err)
 		return max(status, 1)
 	}
 	return status
+}
+
+// clean removes what a run leaves. Its mounts were never seen here, where its directory is empty.
+func clean(dir string) error {
+	return errors.Join(removeGroups(groupOf(dir)), removeParent(), os.RemoveAll(dir))
 }
 
 func superviseIn(dir string, args []string) (int, error) {
