@@ -37,8 +37,8 @@ var files = []file{
 	{10, "sys/devices/system/cpu/online", reg444, hostless(sysview.Online)},
 }
 
-// maxNumber is above every number in files.
-const maxNumber = 64
+// maxNumber is above every number in files. A container costs memory for each.
+const maxNumber = 32
 
 // hostless makes a Source of a view that needs nothing of the host's /proc.
 func hostless(view func([]byte, *cgroupview.Container) ([]byte, error)) procview.Source {
