@@ -207,6 +207,10 @@ func (o *own) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList
 		if rec == nil || d == nil {
 			return fuse.Status(syscall.ESTALE)
 		}
+		entries[1].Ino = ctNode
+		if up := o.tree.parents[d.number]; up != d {
+			entries[1].Ino = node(rec, up)
+		}
 		for _, f := range o.tree.children[d.number] {
 			mode := f.mode
 			if o.direct[f.number] {
