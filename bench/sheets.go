@@ -86,9 +86,9 @@ func (r *report) noisySheet() sheet {
 func (r *report) bigHostSheet() sheet {
 	s := sheet{
 		Title: fmt.Sprintf("Big host: a container of 2 CPUs on a host of %d CPUs and %d interrupts, and of %d and %d", smallHost.cpus, smallHost.interrupts, bigHost.cpus, bigHost.interrupts),
-		Note:  "One thread. Times in µs; CPU is the daemon's, for a read. Reads every 20 ms find no answer that is kept: each is made anew. The host's texts are files. " +
+		Note: "One thread. Times in µs; CPU is the daemon's, for a read. Reads every 20 ms find no answer that is kept: each is made anew. The host's texts are files. " +
 			"A file that exceeds a page on the big host is not kept there: its own view leads to the shared tree.",
-		Head:  []string{"file", "", "", "p50, small", "p50, big", "×", "CPU, small", "CPU, big", "×"}, Words: 3,
+		Head: []string{"file", "", "", "p50, small", "p50, big", "×", "CPU, small", "CPU, big", "×"}, Words: 3,
 	}
 	for _, file := range r.Files {
 		for _, mode := range bigHostWays {
