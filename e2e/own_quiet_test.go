@@ -38,7 +38,7 @@ func TestOwnViewsLeaveTheDaemonAlone(t *testing.T) {
 			used := cpuTime(t, d.cmd.Process.Pid) - before
 			share := float64(used) / float64(took)
 			t.Logf("%s: %d reads in %v, %v each; the daemon used %v: %.2f %%", name, n, took, took/time.Duration(n), used, 100*share)
-			if most := float64(rounds(5, 50)) / 100; share > most {
+			if share > 0.05 && !testing.Short() { // an emulated machine takes milliseconds for what is to be done once a tick
 				t.Errorf("%s: the daemon used %v in %v", name, used, took)
 			}
 		}
