@@ -52,6 +52,8 @@ func TestClock(t *testing.T) {
 	}
 }
 
+const tick = 10 * time.Millisecond // one USER_HZ
+
 // TestClockCountedLate looks each tick at a container that wants more than its half CPU. The kernel counts the 50 ms for which it was kept
 // waiting when they are over: they must be stolen all the same, not idle.
 func TestClockCountedLate(t *testing.T) {

@@ -27,7 +27,9 @@ type Container struct {
 	lookMu sync.Mutex
 	group  string        // guarded by lookMu: /proc/INIT/cgroup as it was
 	looked time.Duration // guarded by lookMu: when it was, since boot
+	rooted time.Duration // guarded by lookMu: the container's age when its mounts were looked at
 
+	cpus  knownCPUs
 	clock cpuClock
 }
 
@@ -81,7 +83,7 @@ func (c *Container) Look() {
 }
 
 // settles is how long init may take until it has mounted its cgroups, from which we learn where the container's root is: a mount hook
-// asks before that, and a supervisor (OpenRC) that sits in a leaf never moves.
+// asks before that, and a supervisor (OpenRC) that sits in a leaf never moves. Until then its mounts are looked at each time that its age has doubled.
 const settles = time.Minute
 
 // locate finds the container's cgroup for the first time.
@@ -97,9 +99,10 @@ func (c *Container) relocate(b *kfile.Buffer) error {
 		return err
 	}
 	c.looked = c.r.boottime()
-	if c.group == string(text) && c.Age() > settles {
+	if c.group == string(text) && (c.rooted > settles || c.Age() < 2*c.rooted) {
 		return nil
 	}
+	c.rooted = c.Age()
 	group := string(text)
 	p := c.r.roots(c.init, c.r.layout.parseCgroup(text))
 	// By its start time, not the descriptor: that may have been closed under us.

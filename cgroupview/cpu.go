@@ -43,22 +43,20 @@ func (q quota) cpus() int {
 	return int(min(MaxCPUs, (q.run+q.period-1)/q.period))
 }
 
-// onlineCPUs keeps the host's own list of CPUs for a tick: it changes with hotplug only.
-type onlineCPUs struct {
-	mu  sync.Mutex
-	at  time.Time
-	set CPUSet
-}
+const (
+	// onlineEvery is how soon a CPU that comes or goes is noticed.
+	onlineEvery = 100 * time.Millisecond
+	// together is how far apart the reads of one poll are (cpuinfo, stat, uptime): they see the same CPUs, and pay for them once.
+	together = time.Millisecond
+)
 
-const tick = 10 * time.Millisecond // one USER_HZ
-
-// Online gives the host's CPUs that are switched on, from /sys/devices/system/cpu/online.
+// Online gives the host's CPUs that are switched on, from /sys/devices/system/cpu/online. It changes with hotplug only, so is kept for a while.
 func (r *Resolver) Online() (CPUSet, error) {
 	o := &r.online
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	if now.Sub(o.at) < tick {
+	if now.Sub(o.at) < onlineEvery {
 		return o.set, nil
 	}
 	b := kfile.GetBuffer()
@@ -77,6 +75,28 @@ func (r *Resolver) Online() (CPUSet, error) {
 
 // CPUs gives the CPUs that the container is to see: the first n of those it may run on, n being limited by its quota too; never none.
 func (c *Container) CPUs() (CPUSet, error) {
+	k := &c.cpus
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	if now.Sub(k.at) < together && !c.Young() {
+		return k.set, nil
+	}
+	set, err := c.readCPUs()
+	if err == nil {
+		k.set, k.at = set, now
+	}
+	return set, err
+}
+
+// knownCPUs is a set of CPUs as it was at a moment.
+type knownCPUs struct {
+	mu  sync.Mutex
+	at  time.Time
+	set CPUSet
+}
+
+func (c *Container) readCPUs() (CPUSet, error) {
 	online, err := c.r.Online()
 	if err != nil {
 		return CPUSet{}, err

@@ -36,7 +36,7 @@ type Resolver struct {
 
 	discovery sync.Mutex // one container is discovered at a time
 	lastScan  time.Time
-	online    onlineCPUs
+	online    knownCPUs
 
 	// Unresolved counts callers that were answered as processes of the host because they, or their container's init, could not be seen.
 	Unresolved atomic.Uint64

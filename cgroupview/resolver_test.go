@@ -221,7 +221,7 @@ func TestOnline(t *testing.T) {
 		t.Error(got)
 	}
 	tree{"sys/devices/system/cpu/online": "0-3\n"}.write(t, root)
-	time.Sleep(tick)
+	time.Sleep(onlineEvery)
 	if got := online(); got != "0-3" {
 		t.Error(got)
 	}

@@ -105,6 +105,7 @@ func TestLongerTextTellsTheKernelFirst(t *testing.T) {
 		t.Fatalf("size %d of \"1\\n\"", out.Size)
 	}
 	writeFile(t, root, "sys/fs/cgroup/web/cpuset.cpus.effective", "0-1\n")
+	time.Sleep(2 * time.Millisecond) // files read together have the same CPUs
 	rec.view.files[online.number].at, rec.pages[online.number].at = time.Time{}, time.Now().Add(-time.Second)
 	o.GetAttr(nil, in, &out)
 	told := o.notify.(*toldKernel)

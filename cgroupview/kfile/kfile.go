@@ -78,16 +78,25 @@ func (b *Buffer) Put() {
 // maxText bounds what one file may hold: twice the cpuinfo of the 8192 CPUs that a kernel can be built for.
 const maxText = 32 << 20
 
+// shortText is a length at which a read(2) that gives less than asked has given all. The kernel's sequence files give whole records of at most a
+// page together, so only one whose next record is longer than this could have more; those that Read is for have one, or numbers.
+const shortText = 2048
+
 // Read returns the text of the file name in the directory dir (which may be empty) beneath d. The text stands in b until its next use.
+// It is for files of short records, and saves them the read(2) that finds the end; Append is for all.
 // The error is the bare errno, for the caller knows the subject: ENOENT and ENODEV for a cgroup that has gone, ESRCH for such a process.
 func (d *Dir) Read(b *Buffer, dir, name string) ([]byte, error) {
 	var err error
-	b.text, err = d.Append(b, b.text[:0], dir, name)
+	b.text, err = d.read(b, b.text[:0], dir, name, shortText)
 	return b.text, err
 }
 
 // Append appends the text of the file to dst. It uses b for the path only.
 func (d *Dir) Append(b *Buffer, dst []byte, dir, name string) ([]byte, error) {
+	return d.read(b, dst, dir, name, 0)
+}
+
+func (d *Dir) read(b *Buffer, dst []byte, dir, name string, short int) ([]byte, error) {
 	fd, errno := d.open(b, dir, name)
 	if errno != 0 {
 		return dst, errno
@@ -114,7 +123,12 @@ func (d *Dir) Append(b *Buffer, dst []byte, dir, name string) ([]byte, error) {
 			unix.Close(fd)
 			return dst, nil
 		}
+		full := n == cap(dst)-len(dst)
 		dst = dst[:len(dst)+n]
+		if !full && len(dst)-start <= short {
+			unix.Close(fd)
+			return dst, nil
+		}
 	}
 }
 
