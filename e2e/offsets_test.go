@@ -205,7 +205,7 @@ func compareSizes(root string) error {
 		}
 		const page = 4096
 		want := int64(len(text))
-		if root != "/" && want <= page {
+		if root != "/" && want <= page && st.Size == page { // unless the host's own text is larger than that
 			want = page
 		}
 		if st.Size != want || fst.Size != st.Size {

@@ -38,7 +38,7 @@ type watched struct {
 // a number of another's.
 func TestOwnViewsAreNobodyElses(t *testing.T) {
 	needRoot(t)
-	for _, n := range []int{2, 10} {
+	for _, n := range []int{2, rounds(10, 4)} {
 		t.Run(strconv.Itoa(n), func(t *testing.T) { isolation(t, n) })
 	}
 }
