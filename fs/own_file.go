@@ -33,7 +33,7 @@ func (o *own) fileAttr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Du
 	if young || p.growing {
 		return 0
 	}
-	return p.timeout(now)
+	return p.timeout(time.Now()) // not of when we were asked: to render, and to wait for others who do, takes its time
 }
 
 // renew publishes the container's present snapshot. The page is locked, but for the time in which the kernel is told of a longer text:
