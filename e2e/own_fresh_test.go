@@ -289,8 +289,8 @@ func (w *watcher) until(what, relation, want string) error {
 			return nil
 		}
 		if n == 0 {
+			w.last, w.gaps = monotonic(), nil
 			fmt.Println("started")
-			w.last, w.gaps = 0, nil
 		}
 		if end-started > int64(10*time.Second) {
 			fmt.Println(encode(sight{Got: string(text)}))
