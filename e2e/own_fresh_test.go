@@ -228,9 +228,7 @@ func (w *watcher) read(path string) (text []byte, end int64, err error) {
 		return nil, 0, err
 	}
 	end = monotonic()
-	if w.last != 0 {
-		w.gap(w.last, end, time.Millisecond)
-	}
+	w.gap(w.last, end, time.Millisecond)
 	// The kernel counts how long it keeps an answer by the interrupts of one CPU's timer. So goes this clock, and shows where that CPU was taken away.
 	var counted, step unix.Timespec
 	err = errors.Join(unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &counted), unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &step))
@@ -276,6 +274,7 @@ func (w *watcher) until(what, relation, want string) error {
 		}
 	}
 	started := monotonic()
+	w.last = started
 	for n := 0; ; n++ {
 		text, end, err := w.read(path)
 		if err != nil {
@@ -327,7 +326,8 @@ func (w *watcher) seconds(limit time.Duration) error {
 	}
 	const tick, tenth = int64(10 * time.Millisecond), int64(100 * time.Millisecond)
 	born := started*tick - boot.Nano() + monotonic() // on the monotonic clock, which a test's few seconds are too short to part from boot time
-	next := (monotonic()-born)/tenth + 2
+	w.last = monotonic()
+	next := (w.last-born)/tenth + 2
 	for end := monotonic() + int64(limit); ; {
 		text, seen, err := w.read("/proc/uptime")
 		if err != nil {
