@@ -31,7 +31,7 @@ var testTree = map[string]string{
 	"sys/fs/cgroup/web/cpuset.cpus.effective": "1\n",
 }
 
-func writeTree(t *testing.T, files map[string]string) string {
+func writeTree(t testing.TB, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range files {
@@ -56,7 +56,7 @@ func writeTree(t *testing.T, files map[string]string) string {
 }
 
 // testServers gives both file systems over testTree, without a mount.
-func testServers(t *testing.T) (*shared, *own, string) {
+func testServers(t testing.TB) (*shared, *own, string) {
 	t.Helper()
 	root := writeTree(t, testTree)
 	resolver, host, err := Views{Root: root}.open()
@@ -97,7 +97,7 @@ func check(t *testing.T, f func()) {
 	}
 }
 
-func writeFile(t *testing.T, root, name, text string) {
+func writeFile(t testing.TB, root, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
