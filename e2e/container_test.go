@@ -88,7 +88,7 @@ func (c *container) line() string {
 			c.t.Fatalf("the container has ended: %s", c.errs)
 		}
 		return l
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		c.t.Fatalf("the container writes nothing: %s", c.errs)
 	}
 	return ""
