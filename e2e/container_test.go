@@ -63,20 +63,39 @@ func (d *daemon) container(flags []string, cmd ...string) *container {
 	return c
 }
 
-// childIn finds the child of pid that is in a cgroup of this name: run's other child, the janitor, is not.
+// childIn finds the child of pid that is in a cgroup of this name: run's other child, the janitor, is not. On v1 it is put into one hierarchy after
+// the other, and until it is in all of them a test that writes its limits would write them to the group of the tests themselves.
 func childIn(pid int, group string) int {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, task := range tasks {
 		text, _ := os.ReadFile(task)
 		for _, child := range strings.Fields(string(text)) {
 			groups, _ := os.ReadFile("/proc/" + child + "/cgroup")
-			if strings.Contains(string(groups), "/"+group) {
+			if inAll(string(groups), group) {
 				n, _ := strconv.Atoi(child)
 				return n
 			}
 		}
 	}
 	return 0
+}
+
+// inAll says whether /proc/PID/cgroup has the group in every hierarchy that "lensfs run" uses.
+func inAll(groups, group string) bool {
+	found := false
+	for line := range strings.Lines(groups) {
+		_, rest, _ := strings.Cut(line, ":")
+		controllers, path, _ := strings.Cut(rest, ":")
+		in := strings.Contains(path, "/"+group)
+		used := slices.ContainsFunc(strings.Split(controllers, ","), func(c string) bool {
+			return c == "memory" || c == "cpu" || c == "cpuacct" || c == "cpuset"
+		})
+		if used && !in {
+			return false
+		}
+		found = found || in
+	}
+	return found
 }
 
 // line gives the next line that the container writes.
