@@ -6,11 +6,8 @@ import (
 
 func (m *Memory) stat2(text []byte) {
 	for len(text) > 0 {
-		var line []byte
-		line, text = kfile.Line(text)
-		key, rest := kfile.Field(line)
-		value, _ := kfile.Field(rest)
-		n, ok := kfile.Uint(value)
+		key, n, ok, rest := kfile.Counter(text)
+		text = rest
 		if !ok {
 			continue
 		}
@@ -73,11 +70,8 @@ const unlimited1 = 1 << 62
 // stat1 reads the total_ lines, which count the groups below too. It returns the limit of memory and swap together, 0 where that is not counted.
 func (m *Memory) stat1(text []byte) (both uint64) {
 	for len(text) > 0 {
-		var line []byte
-		line, text = kfile.Line(text)
-		key, rest := kfile.Field(line)
-		value, _ := kfile.Field(rest)
-		n, ok := kfile.Uint(value)
+		key, n, ok, rest := kfile.Counter(text)
+		text = rest
 		if !ok {
 			continue
 		}

@@ -1,8 +1,8 @@
 package fs
 
 import (
-	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -86,8 +86,7 @@ func (o *own) lookupContainer(pid uint32, name string, out *fuse.EntryOut) fuse.
 	f := o.tree.file(1)
 	rec.lookups.Add(1)
 	out.NodeId = node(rec, f)
-	out.SetAttrTimeout(forever)
-	fillAttr(f, out.NodeId, &out.Attr)
+	out.SetAttrTimeout(o.attr(rec, f, &out.Attr, false))
 	return fuse.OK
 }
 
@@ -105,16 +104,7 @@ func (o *own) lookupFile(dir uint64, name string, out *fuse.EntryOut) fuse.Statu
 	}
 	rec.lookups.Add(1)
 	out.NodeId = node(rec, f)
-	fillAttr(f, out.NodeId, &out.Attr)
-	switch {
-	case o.direct[f.number]:
-		o.linkAttr(f, &out.Attr)
-		out.SetAttrTimeout(forever)
-	case f.isDir():
-		out.SetAttrTimeout(forever)
-	default:
-		o.fileAttr(rec, f, &out.Attr, false)
-	}
+	out.SetAttrTimeout(o.attr(rec, f, &out.Attr, false))
 	return fuse.OK
 }
 
@@ -129,17 +119,21 @@ func (o *own) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 	if rec == nil || f == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	fillAttr(f, in.NodeId, &out.Attr)
+	out.SetTimeout(o.attr(rec, f, &out.Attr, true))
+	return fuse.OK
+}
+
+// attr fills in the attributes of a container's f and says how long they hold; fresh is as in fileAttr.
+func (o *own) attr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Duration {
+	fillAttr(f, node(rec, f), out)
 	switch {
 	case o.direct[f.number]:
-		o.linkAttr(f, &out.Attr)
-		out.SetTimeout(forever)
+		o.linkAttr(f, out)
+		return forever
 	case f.isDir():
-		out.SetTimeout(forever)
-	default:
-		out.SetTimeout(o.fileAttr(rec, f, &out.Attr, true))
+		return forever
 	}
-	return fuse.OK
+	return o.fileAttr(rec, f, out, fresh)
 }
 
 func topAttr(id uint64, out *fuse.Attr) {
@@ -229,7 +223,7 @@ func (o *own) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) f
 
 // ended has the kernel forget a container that is no more: its FORGETs then let go of the record.
 func (o *own) ended(v *view) {
-	if name := o.records.end(v); name != "" && !strings.Contains(name, "/") {
+	if name := o.records.end(v); name != "" {
 		o.notify.EntryNotify(ctNode, name)
 	}
 }

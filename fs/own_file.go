@@ -16,7 +16,8 @@ func (o *own) linkAttr(f *file, out *fuse.Attr) {
 
 func (o *own) target(f *file) string { return path.Join(o.shared, f.path) }
 
-// fileAttr gives size and mtime of the text that the next READ will have, with fresh a text of this tick, and how long they hold.
+// fileAttr gives size and mtime of the text that the next READ will have, with fresh a text of this tick, and how long they hold:
+// without it for no time.
 // One snapshot has one mtime: the first of a herd of readers has the page dropped, the others find it there.
 func (o *own) fileAttr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Duration {
 	p := &rec.pages[f.number]
@@ -30,7 +31,7 @@ func (o *own) fileAttr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Du
 	}
 	out.Size = uint64(p.size)
 	setTimes(out, p.at)
-	if young || p.growing {
+	if !fresh || young || p.growing {
 		return 0
 	}
 	return p.timeout(time.Now()) // not of when we were asked: to render, and to wait for others who do, takes its time

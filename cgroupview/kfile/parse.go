@@ -30,6 +30,15 @@ func Field(line []byte) (field, rest []byte) {
 	return line[i:j], line[j:]
 }
 
+// Counter cuts the first line off a text of lines "key number", as memory.stat and cpu.stat have them. ok is false where the line is none.
+func Counter(text []byte) (key []byte, n uint64, ok bool, rest []byte) {
+	line, rest := Line(text)
+	key, number := Field(line)
+	number, _ = Field(number)
+	n, ok = Uint(number)
+	return key, n, ok, rest
+}
+
 // Uint reads a decimal number and nothing else. What does not fit into 64 bits is given as the largest that does.
 func Uint(s []byte) (uint64, bool) {
 	if len(s) == 0 {
