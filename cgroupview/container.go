@@ -54,16 +54,22 @@ func (c *Container) Age() time.Duration {
 	if c.IsHost() {
 		return 0
 	}
-	return max(0, c.r.boottime()-time.Duration(c.start)*(time.Second/userHZ))
+	return c.ageAt(c.r.boottime())
+}
+
+func (c *Container) ageAt(now time.Duration) time.Duration {
+	return max(0, now-time.Duration(c.start)*(time.Second/userHZ))
 }
 
 // Young says that the container began less than a second ago: its limits may still be on their way (runc 1.1.5 binds the views before it writes
 // them), so nothing about it is to be kept.
-func (c *Container) Young() bool { return !c.IsHost() && c.Age() < time.Second }
+func (c *Container) Young() bool { return !c.IsHost() && c.Age() < young }
 
-// lookEvery is how often a container that is being read is asked again where its init's cgroup is. A service manager moves init soon
-// after it started, a supervisor perhaps later; /proc/PID/cgroup takes the kernel's cgroup_mutex, so it is not read each time.
-const lookEvery = time.Second
+const young = time.Second
+
+// lookEvery is how often a container that is being read is asked again where its init's cgroup is: a service manager moves init soon
+// after it started, a supervisor perhaps later. /proc/PID/cgroup takes a lock of all cgroups, so it is not read each time.
+func lookEvery(age time.Duration) time.Duration { return min(max(time.Second, age/8), 10*time.Second) }
 
 // Look makes sure that the container's cgroup is known as it was a moment ago. It is called before its numbers are read.
 func (c *Container) Look() {
@@ -72,7 +78,8 @@ func (c *Container) Look() {
 	}
 	c.lookMu.Lock()
 	defer c.lookMu.Unlock()
-	if c.r.boottime()-c.looked < lookEvery && !c.Young() {
+	now := c.r.boottime()
+	if age := c.ageAt(now); age >= young && now-c.looked < lookEvery(age) {
 		return
 	}
 	b := kfile.GetBuffer()
@@ -104,7 +111,7 @@ func (c *Container) relocate(b *kfile.Buffer) error {
 	}
 	c.rooted = c.Age()
 	group := string(text)
-	p := c.r.roots(c.init, c.r.layout.parseCgroup(text))
+	p := c.r.roots(b, c.init, c.r.layout.parseCgroup(text))
 	// By its start time, not the descriptor: that may have been closed under us.
 	if start, err := c.r.startTime(b, c.init); err != nil || start != c.start {
 		return unix.ESRCH
@@ -124,9 +131,7 @@ func (c *Container) Alive() bool {
 // alive says whether the container's init runs. As long as it does, the inode number of its pid namespace is nobody else's.
 func (c *Container) alive(b *kfile.Buffer) bool {
 	if fd := c.pidfd.Load(); fd >= 0 {
-		fds := [1]unix.PollFd{{Fd: fd, Events: unix.POLLIN}}
-		n, err := unix.Poll(fds[:], 0)
-		return err != nil || n == 0 // readable: it has ended
+		return !kfile.Readable(fd) // readable: it has ended
 	}
 	start, err := c.r.startTime(b, c.init)
 	return err == nil && start == c.start

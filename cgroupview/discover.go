@@ -2,9 +2,6 @@ package cgroupview
 
 import (
 	"bytes"
-	"io"
-	"os"
-	"strconv"
 	"strings"
 
 	"lensfs/cgroupview/kfile"
@@ -91,13 +88,13 @@ func (r *Resolver) startTime(b *kfile.Buffer, pid uint32) (uint64, error) {
 // its cgroup mounts is known to the host from the root field of /proc/INIT/mountinfo (5), as long as it has mounted any:
 //
 //	36 35 0:31 /lxc.payload.web /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw
-func (r *Resolver) roots(init uint32, p paths) paths {
+func (r *Resolver) roots(b *kfile.Buffer, init uint32, p paths) paths {
 	for c := range p {
 		if cut := strings.TrimSuffix(p[c], "/init.scope"); cut != "" {
 			p[c] = cut
 		}
 	}
-	mounts, err := r.mountsOf(init)
+	mounts, err := r.mountsOf(b, init)
 	if err != nil {
 		return p
 	}
@@ -126,13 +123,19 @@ func (r *Resolver) roots(init uint32, p paths) paths {
 // maxMountinfo bounds what is read of a list that a container can make as long as it likes.
 const maxMountinfo = 1 << 20
 
-// mountsOf gives the cgroup mounts that a process sees.
-func (r *Resolver) mountsOf(pid uint32) ([]*mountinfo.Info, error) {
-	fd, err := r.proc.OpenFile(strconv.FormatUint(uint64(pid), 10), "mountinfo")
+// mountsOf gives the cgroup mounts that a process sees. Its other mounts, most of them, are not even parsed.
+func (r *Resolver) mountsOf(b *kfile.Buffer, pid uint32) ([]*mountinfo.Info, error) {
+	text, err := r.proc.Head(b, b.Pid(pid), "mountinfo", maxMountinfo)
 	if err != nil {
 		return nil, err
 	}
-	file := os.NewFile(uintptr(fd), "mountinfo")
-	defer file.Close()
-	return mountinfo.GetMountsFromReader(io.LimitReader(file, maxMountinfo), cgroupMounts)
+	var mounts []byte
+	for len(text) > 0 {
+		var line []byte
+		line, text = kfile.Line(text)
+		if bytes.Contains(line, []byte(" - cgroup")) {
+			mounts = append(append(mounts, line...), '\n')
+		}
+	}
+	return mountinfo.GetMountsFromReader(bytes.NewReader(mounts), cgroupMounts)
 }

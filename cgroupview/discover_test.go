@@ -138,13 +138,13 @@ func TestRoots(t *testing.T) {
 		{"not a mountinfo", "/lxc/web/inner", mounts("/lxc/web") + "x\n", "/lxc/web/inner"},
 	} {
 		r, _ := v2(tree{"proc/100/mountinfo": test.mounts}).resolver(t)
-		p := r.roots(100, r.layout.parseCgroup([]byte("0::"+test.group+"\n")))
+		p := r.roots(&kfile.Buffer{}, 100, r.layout.parseCgroup([]byte("0::"+test.group+"\n")))
 		if p[memory] != test.want || p[unified] != test.want {
 			t.Errorf("%s: got %q, want %q", test.name, p[memory], test.want)
 		}
 	}
 	r, _ := v2().resolver(t)
-	if p := r.roots(100, paths{memory: "/web/init.scope"}); p[memory] != "/web" {
+	if p := r.roots(&kfile.Buffer{}, 100, paths{memory: "/web/init.scope"}); p[memory] != "/web" {
 		t.Errorf("init has gone: %q", p[memory])
 	}
 }

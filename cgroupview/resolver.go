@@ -104,7 +104,7 @@ func (r *Resolver) clock(b *kfile.Buffer) (func() time.Duration, error) {
 	if r.live {
 		return func() time.Duration {
 			var ts unix.Timespec
-			unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+			kfile.Boottime(&ts)
 			return time.Duration(ts.Nano())
 		}, nil
 	}

@@ -15,7 +15,8 @@ func TestHandlersDoNotAllocate(t *testing.T) {
 	s, o, _ := testServers(t)
 	buf := make([]byte, 8192)
 	pid := uint32(testPid)
-	for _, f := range files {
+	for i := range files {
+		f := &files[i]
 		if f.isDir() {
 			continue
 		}
@@ -23,7 +24,7 @@ func TestHandlersDoNotAllocate(t *testing.T) {
 			in := &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: f.number, Caller: fuse.Caller{Pid: pid}}, Fh: s.handles.add(), ReadFlags: fuseReadLockOwner}
 			v := s.render.of(pid)
 			check(t, func() {
-				v.files[f.number].at = time.Time{} // a tick has passed
+				v.files.of(f).at = time.Time{} // a tick has passed
 				res, code := s.Read(nil, in, buf)
 				if code != fuse.OK {
 					t.Fatal(code)
@@ -36,11 +37,11 @@ func TestHandlersDoNotAllocate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			attr := &fuse.GetAttrIn{InHeader: fuse.InHeader{NodeId: node(rec, &f)}}
+			attr := &fuse.GetAttrIn{InHeader: fuse.InHeader{NodeId: node(rec, f)}}
 			read := &fuse.ReadIn{InHeader: attr.InHeader}
 			check(t, func() {
-				rec.view.files[f.number].at = time.Time{}
-				rec.pages[f.number].at = time.Now().Add(-time.Second)
+				rec.view.files.of(f).at = time.Time{}
+				rec.pages.of(f).at = time.Now().Add(-time.Second)
 				var out fuse.AttrOut
 				if code := o.GetAttr(nil, attr, &out); code != fuse.OK {
 					t.Fatal(code)

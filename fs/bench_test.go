@@ -15,13 +15,14 @@ func BenchmarkSnapshot(b *testing.B) {
 		name string
 		anew bool
 	}{{"kept", false}, {"anew", true}} {
-		for _, f := range files {
+		for i := range files {
+			f := &files[i]
 			if f.isDir() {
 				continue
 			}
 			b.Run(kind.name+"/"+f.name(), func(b *testing.B) {
 				in := &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: f.number, Caller: fuse.Caller{Pid: testPid}}, Fh: s.handles.add(), ReadFlags: fuseReadLockOwner}
-				snap := &s.render.of(testPid).files[f.number]
+				snap := s.render.of(testPid).files.of(f)
 				b.ReportAllocs()
 				for b.Loop() {
 					if kind.anew {

@@ -125,7 +125,7 @@ func (d *Daemon) mountOwn(cfg Config, tree *tree, large largeFiles, shared strin
 	if d.table, err = newTable(filepath.Join(cfg.StateDir, url.PathEscape(m.dir)+".table")); err != nil {
 		return err
 	}
-	o.records, o.notify, d.own = newRecords(d.table), m.server, o
+	o.records, o.notify, d.own = newRecords(d.table), m.conn, o
 	return nil
 }
 

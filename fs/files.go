@@ -2,6 +2,7 @@ package fs
 
 import (
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"lensfs/cgroupview"
@@ -37,8 +38,20 @@ var files = []file{
 	{10, "sys/devices/system/cpu/online", reg444, hostless(sysview.Online)},
 }
 
-// maxNumber is above every number in files. A container costs memory for each.
+// maxNumber is above every number in files.
 const maxNumber = 32
+
+// slots holds what one container has of each file, made when it is first asked for: most containers are asked for a few files only.
+type slots[T any] [maxNumber]atomic.Pointer[T]
+
+func (s *slots[T]) of(f *file) *T {
+	slot := &s[f.number]
+	if t := slot.Load(); t != nil {
+		return t
+	}
+	slot.CompareAndSwap(nil, new(T))
+	return slot.Load()
+}
 
 // hostless makes a Source of a view that needs nothing of the host's /proc.
 func hostless(view func([]byte, *cgroupview.Container) ([]byte, error)) procview.Source {

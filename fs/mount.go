@@ -3,10 +3,11 @@ package fs
 import (
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"strings"
 	"time"
+
+	"lensfs/fs/conn"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/moby/sys/mountinfo"
@@ -16,14 +17,11 @@ import (
 // fsName is what the mounts are called: "lxcfs DIR fuse.lxcfs" in /proc/mounts. LXC, util-linux, pam_cgfs and osctld's tests look for it.
 const fsName = "lxcfs"
 
-// maxRead is the largest READ. Larger reads(2) come in pieces; go-fuse keeps a buffer of this size for each of its threads.
-const maxRead = 64 << 10
-
 // mountpoint is one FUSE connection of ours and the directory it is mounted on.
 type mountpoint struct {
 	dir    string
 	id     int // of the mount, in /proc/self/mountinfo
-	server *fuse.Server
+	conn   *conn.Conn
 	served chan struct{} // closed when the kernel has ended the connection
 }
 
@@ -35,7 +33,7 @@ func mount(dir string, fs fuse.RawFileSystem, stats *Stats, debug bool) (*mountp
 	}
 	// Read-only as a whole: writing fails in the kernel with EROFS, and reads do not make it ask for attributes anew (atime).
 	// default_permissions: it checks the modes, without an ACCESS request. allow_other: containers are other users.
-	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=%d", fd, maxRead)
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=%d", fd, conn.MaxRead)
 	if err := unix.Mount(fsName, dir, "fuse."+fsName, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_RDONLY, options); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("mount on %s: %w", dir, err)
@@ -46,17 +44,7 @@ func mount(dir string, fs fuse.RawFileSystem, stats *Stats, debug bool) (*mountp
 		return nil, errors.Join(fmt.Errorf("mount on %s: it is not among the mounts of this process", dir), err, unix.Unmount(dir, unix.MNT_DETACH), unix.Close(fd))
 	}
 	m.id = top.ID
-	m.server, err = fuse.NewServer(fs, fmt.Sprintf("/dev/fd/%d", fd), &fuse.MountOptions{
-		FsName: fsName, Name: fsName,
-		MaxWrite:           maxRead,
-		MaxBackground:      128, // RELEASEs of one container must not hold up another's
-		DisableXAttrs:      true,
-		DisableSplice:      true, // our replies are memory, and small
-		DisableReadDirPlus: true,
-		SyncRead:           true,
-		Debug:              debug,
-		Logger:             goFuseLog(stats, debug),
-	})
+	m.conn, err = conn.New(fd, fs, &stats.Conn, debug)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("mount on %s: %w", dir, err), m.unmount())
 	}
@@ -66,25 +54,9 @@ func mount(dir string, fs fuse.RawFileSystem, stats *Stats, debug bool) (*mountp
 // serve answers the kernel until it ends the connection.
 func (m *mountpoint) serve() {
 	go func() {
-		m.server.Serve()
+		m.conn.Serve()
 		close(m.served)
 	}()
-}
-
-// goFuseLog counts what go-fuse would log. It writes a line for each reply that the kernel no longer wants, and so for each reader killed:
-// a container could fill the host's disk.
-func goFuseLog(stats *Stats, debug bool) *log.Logger {
-	if debug {
-		return log.New(os.Stderr, "", log.Lmicroseconds)
-	}
-	return log.New(unsent{stats}, "", 0)
-}
-
-type unsent struct{ stats *Stats }
-
-func (u unsent) Write(line []byte) (int, error) {
-	u.stats.Unsent.Add(1)
-	return len(line), nil
 }
 
 // unmount takes the mount off its directory, unless somebody has put another over it. Containers that still hold files of it find them dead.

@@ -20,7 +20,7 @@ func (o *own) target(f *file) string { return path.Join(o.shared, f.path) }
 // without it for no time.
 // One snapshot has one mtime: the first of a herd of readers has the page dropped, the others find it there.
 func (o *own) fileAttr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Duration {
-	p := &rec.pages[f.number]
+	p := rec.pages.of(f)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -76,7 +76,7 @@ func (o *own) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (res fuse.Rea
 	if rec == nil || f == nil || f.isDir() {
 		return nil, fuse.Status(syscall.ESTALE)
 	}
-	p := &rec.pages[f.number]
+	p := rec.pages.of(f)
 	p.mu.Lock()
 	if p.at.IsZero() { // asked by a kernel that had its size from a daemon before us
 		o.renew(rec, f, p)

@@ -106,7 +106,7 @@ func TestLongerTextTellsTheKernelFirst(t *testing.T) {
 	}
 	writeFile(t, root, "sys/fs/cgroup/web/cpuset.cpus.effective", "0-1\n")
 	time.Sleep(2 * time.Millisecond) // files read together have the same CPUs
-	rec.view.files[online.number].at, rec.pages[online.number].at = time.Time{}, time.Now().Add(-time.Second)
+	rec.view.files.of(online).at, rec.pages.of(online).at = time.Time{}, time.Now().Add(-time.Second)
 	o.GetAttr(nil, in, &out)
 	told := o.notify.(*toldKernel)
 	if out.Size != 4 || len(told.stored) != 1 || told.stored[0] != 3 {

@@ -15,7 +15,7 @@ type record struct {
 	number  uint64
 	name    string // of its directory
 	view    *view
-	pages   [maxNumber]page
+	pages   slots[page]
 	lookups atomic.Int64 // what the kernel remembers of its nodes: LOOKUPs answered less FORGETs
 	ended   atomic.Bool
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lensfs/cgroupview"
+	"lensfs/fs/conn"
 	"lensfs/procview"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -26,7 +27,7 @@ type renderer struct {
 // view holds the snapshots of one container.
 type view struct {
 	container *cgroupview.Container
-	files     [maxNumber]snapshot
+	files     slots[snapshot]
 }
 
 // snapshot is one file's text as it was at one moment.
@@ -61,7 +62,7 @@ func (r *renderer) sweep(ended func(*view)) {
 // It fails only where there is no text at all. A container that has ended is shown its last snapshot again, one that cannot
 // be understood the last one or the host's text; both are counted.
 func (r *renderer) lock(v *view, f *file, anew bool) (*snapshot, error) {
-	s := &v.files[f.number]
+	s := v.files.of(f)
 	s.mu.Lock()
 	now := time.Now()
 	if !anew && now.Sub(s.at) < procview.Tick && !v.container.Young() {
@@ -141,7 +142,7 @@ type Stats struct {
 	Stale    atomic.Uint64 // answers from the last snapshot, the container having ended or not being readable
 	HostText atomic.Uint64 // answers with the host's text, there being no snapshot either
 	Panics   atomic.Uint64 // panics in a view; each one is a bug
-	Unsent   atomic.Uint64 // replies that the kernel no longer wanted: the reader was killed
+	Conn     conn.Stats
 }
 
 // faultLog writes each kind of failure once, so that no container can fill the log.

@@ -87,16 +87,33 @@ const shortText = 2048
 // The error is the bare errno, for the caller knows the subject: ENOENT and ENODEV for a cgroup that has gone, ESRCH for such a process.
 func (d *Dir) Read(b *Buffer, dir, name string) ([]byte, error) {
 	var err error
-	b.text, err = d.read(b, b.text[:0], dir, name, shortText)
+	b.text, err = d.read(b, b.text[:0], dir, name, shortText, maxText)
+	if err != nil {
+		b.text = b.text[:0]
+	}
+	return b.text, err
+}
+
+// Head is as Read, for a list that others can make as long as they like: of one that is longer than about limit bytes the rest is left out.
+func (d *Dir) Head(b *Buffer, dir, name string, limit int) ([]byte, error) {
+	var err error
+	b.text, err = d.read(b, b.text[:0], dir, name, 0, limit)
+	if err == unix.EFBIG {
+		err = nil
+	}
 	return b.text, err
 }
 
 // Append appends the text of the file to dst. It uses b for the path only.
 func (d *Dir) Append(b *Buffer, dst []byte, dir, name string) ([]byte, error) {
-	return d.read(b, dst, dir, name, 0)
+	text, err := d.read(b, dst, dir, name, 0, maxText)
+	if err != nil {
+		return dst, err
+	}
+	return text, nil
 }
 
-func (d *Dir) read(b *Buffer, dst []byte, dir, name string, short int) ([]byte, error) {
+func (d *Dir) read(b *Buffer, dst []byte, dir, name string, short, limit int) ([]byte, error) {
 	fd, errno := d.open(b, dir, name)
 	if errno != 0 {
 		return dst, errno
@@ -104,29 +121,29 @@ func (d *Dir) read(b *Buffer, dst []byte, dir, name string, short int) ([]byte, 
 	start := len(dst)
 	for {
 		if len(dst) == cap(dst) {
-			if len(dst)-start > maxText {
-				unix.Close(fd)
-				return dst[:start], unix.EFBIG
+			if len(dst)-start > limit {
+				rawClose(fd)
+				return dst, unix.EFBIG
 			}
 			dst = append(dst, 0)[:len(dst)]
 		}
 		// Plain read(2): a seq_file goes on where it stood, and one that gives everything at once (meminfo, memory.stat) is asked for its end once.
-		n, err := unix.Read(fd, dst[len(dst):cap(dst)])
+		n, err := rawRead(fd, dst[len(dst):cap(dst)])
 		if err == unix.EINTR {
 			continue
 		}
-		if err != nil {
-			unix.Close(fd)
+		if err != 0 {
+			rawClose(fd)
 			return dst[:start], err
 		}
 		if n == 0 {
-			unix.Close(fd)
+			rawClose(fd)
 			return dst, nil
 		}
 		full := n == cap(dst)-len(dst)
 		dst = dst[:len(dst)+n]
 		if !full && len(dst)-start <= short {
-			unix.Close(fd)
+			rawClose(fd)
 			return dst, nil
 		}
 	}
@@ -140,7 +157,7 @@ func (d *Dir) Readlink(b *Buffer, dir, name string) ([]byte, error) {
 	if len(b.text) < 64 {
 		b.text = make([]byte, 256)
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_READLINKAT, uintptr(d.fd), uintptr(unsafe.Pointer(&b.path[0])), uintptr(unsafe.Pointer(&b.text[0])), uintptr(len(b.text)), 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_READLINKAT, uintptr(d.fd), uintptr(unsafe.Pointer(&b.path[0])), uintptr(unsafe.Pointer(&b.text[0])), uintptr(len(b.text)), 0, 0)
 	if errno != 0 {
 		return nil, errno
 	}
@@ -152,7 +169,7 @@ func (d *Dir) Readlink(b *Buffer, dir, name string) ([]byte, error) {
 func (d *Dir) Exists(b *Buffer, dir string) bool {
 	fd, errno := d.open(b, dir, "")
 	if errno == 0 {
-		unix.Close(fd)
+		rawClose(fd)
 		return true
 	}
 	return errno != unix.ENOENT && errno != unix.ENODEV
@@ -179,7 +196,7 @@ func (d *Dir) Wrap(err error, dir, name string) error {
 func (d *Dir) open(b *Buffer, dir, name string) (int, unix.Errno) {
 	b.join(dir, name)
 	for try := 0; ; try++ {
-		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT2, uintptr(d.fd), uintptr(unsafe.Pointer(&b.path[0])), uintptr(unsafe.Pointer(&d.how)), unsafe.Sizeof(d.how), 0, 0)
+		fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT2, uintptr(d.fd), uintptr(unsafe.Pointer(&b.path[0])), uintptr(unsafe.Pointer(&d.how)), unsafe.Sizeof(d.how), 0, 0)
 		// EAGAIN: a rename may unsettle RESOLVE_BENEATH; openat2(2) says to try again. Not for ever: others may rename in a loop.
 		if errno == unix.EINTR || errno == unix.EAGAIN && try < 16 {
 			continue

@@ -113,7 +113,7 @@ func tuneRuntime() {
 		runtime.GOMAXPROCS(max(1, runtime.NumCPU()/4))
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(25)
 	}
 }
 

@@ -1,0 +1,155 @@
+// Package conn is one FUSE connection: it reads the kernel's requests, has a Handler answer them and writes the answers.
+//
+// It takes go-fuse's types of the protocol, and does without its server: for a daemon that is polled by a thousand containers, waking up is most of
+// what a request costs. The descriptor is in the runtime's epoll, and read and written by system calls that do not tell the scheduler: else
+// each of them wakes Go's monitor thread, which costs more than the request (go-fuse 2.10: a third of all CPU time in a fleet).
+package conn
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxWrite is the least that the kernel allows. It decides on the memory of a reader: requests are no longer, but by a header.
+	maxWrite = 4096
+	// MaxRead is the largest READ; larger reads(2) come in pieces.
+	MaxRead = 32 << 10
+	// maxBackground is how many RELEASEs may be on their way: those of one container must not hold up another's.
+	maxBackground = 128
+	// maxReaders bounds how many requests are being answered at a time, and with it what bursts leave behind in memory.
+	maxReaders = 32
+)
+
+// Conn is one connection, served by readers: goroutines that each take a request, answer it and take the next.
+type Conn struct {
+	fd      uintptr // open as long as a reader runs
+	file    *os.File
+	raw     syscall.RawConn
+	handler fuse.RawFileSystem
+	stats   *Stats
+	debug   bool
+
+	readers atomic.Int32
+	idle    atomic.Int32 // readers that wait for a request
+	running sync.WaitGroup
+}
+
+// Stats counts what goes wrong on connections.
+type Stats struct {
+	Unsent atomic.Uint64 // answers that the kernel no longer wanted: the reader was killed
+	Panics atomic.Uint64 // panics of a handler; each one is a bug
+}
+
+// New takes over fd, a descriptor of /dev/fuse that has been mounted and not been read from yet, and agrees with the kernel on the protocol.
+func New(fd int, handler fuse.RawFileSystem, stats *Stats, debug bool) (*Conn, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, fmt.Errorf("/dev/fuse: %w", err)
+	}
+	c := &Conn{fd: uintptr(fd), file: os.NewFile(uintptr(fd), "/dev/fuse"), handler: handler, stats: stats, debug: debug}
+	var err error
+	if c.raw, err = c.file.SyscallConn(); err != nil {
+		return nil, err
+	}
+	if err := c.initialize(); err != nil {
+		c.file.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Serve answers requests until the kernel ends the connection: the file system has been unmounted by all, or aborted.
+func (c *Conn) Serve() {
+	c.start()
+	c.running.Wait()
+	c.file.Close()
+}
+
+func (c *Conn) start() {
+	c.readers.Add(1)
+	c.running.Add(1)
+	go func() {
+		defer c.running.Done()
+		c.read()
+	}()
+}
+
+// read is one reader. Before it answers it sees to it that another one waits: to answer may take the kernel's locks, or waking others.
+func (c *Conn) read() {
+	r := newRequest()
+	for {
+		c.idle.Add(1)
+		err := c.next(r)
+		if c.idle.Add(-1) == 0 && err == nil && c.readers.Load() < maxReaders {
+			c.start()
+		}
+		if err != nil {
+			return
+		}
+		c.answer(r)
+	}
+}
+
+// next waits for a request. Its errors mean the end of the connection.
+func (c *Conn) next(r *request) error {
+	for {
+		var n int
+		var errno unix.Errno
+		err := c.raw.Read(func(fd uintptr) bool {
+			n, errno = rawRead(fd, r.in[:cap(r.in)])
+			return errno != unix.EAGAIN
+		})
+		switch {
+		case err != nil:
+			return err
+		case errno == unix.EINTR, errno == unix.ENOENT: // ENOENT: the one who asked was killed as we came to read
+			continue
+		case errno != 0:
+			return errno
+		}
+		r.in = r.in[:n]
+		if r.header() != nil {
+			return nil
+		}
+	}
+}
+
+// answer has the handler answer r. What fails in it fails this one request.
+func (c *Conn) answer(r *request) {
+	size, status, reply := c.handle(r)
+	if !reply {
+		return
+	}
+	h := r.header()
+	if c.debug {
+		slog.Debug("request", "opcode", h.Opcode, "unique", h.Unique, "node", h.NodeId, "pid", h.Pid, "status", int32(status), "bytes", size)
+	}
+	if status != fuse.OK {
+		size = 0
+	}
+	out := r.outHeader()
+	*out = fuse.OutHeader{Length: uint32(outHeaderBytes + size), Status: -int32(status), Unique: h.Unique}
+	if errno := rawWrite(c.fd, r.out[:out.Length]); errno != 0 {
+		c.stats.Unsent.Add(1)
+	}
+}
+
+// survive makes an EIO of a panic: the daemon serves every container of the host.
+func (c *Conn) survive(status *fuse.Status) {
+	if p := recover(); p != nil {
+		c.stats.Panics.Add(1)
+		slog.Error("a request panicked", "panic", p, "stack", string(debug.Stack()))
+		*status = fuse.EIO
+	}
+}
+
+var errProtocol = errors.New("the kernel's FUSE protocol is not one that lensfs knows (it needs 7.31: Linux 5.4)")
