@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -139,36 +138,6 @@ func TestOneSwap(t *testing.T) {
 		total, free := hostLine(t, root, "SwapTotal"), hostLine(t, root, "SwapFree")
 		if uint64(size) != total || uint64(used) != total-free {
 			t.Errorf("%s: swaps has %d kB and uses %d of them, meminfo has %d and %d free", name, size, used, total, free)
-		}
-	}
-}
-
-// TestNoFileUnsaid checks that the goldens' "no such file" is said of what may be missing, and of nothing that some case has to have.
-func TestHas(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		absent []string
-	}{
-		{"v2", nil},
-		{"v1", []string{"pressure/cpu", "pressure/io", "pressure/memory"}},
-		{"hybrid", []string{"pressure/cpu", "pressure/io", "pressure/memory"}},
-		{"hybrid-mixed", []string{"pressure/memory"}},                       // memory is v1 there
-		{"arm", []string{"pressure/cpu", "pressure/io", "pressure/memory"}}, // psi=0
-		{"arm64", []string{"slabinfo"}},
-	} {
-		host, _ := openCase(t, test.name)
-		absent := map[string]bool{}
-		for _, file := range test.absent {
-			absent[file] = true
-		}
-		got := map[string]bool{}
-		for file := range sources {
-			if !host.Has(file) {
-				got[file] = true
-			}
-		}
-		if !reflect.DeepEqual(got, absent) {
-			t.Errorf("%s: there is no %v, want no %v", test.name, got, absent)
 		}
 	}
 }
