@@ -34,6 +34,8 @@ func (d *DeviceIO) Compare(major, minor uint32) int {
 // IO gives the block devices that the kernel lists for the container, in the room of devices and ordered by number: those the container has used,
 // and some that it has not. There are none where its group does not have the controller: what the group above counts is its neighbours' too. There are as many as the host has
 // at most; finding one is linear, which hundreds are few enough for. The error is wrapped with the file it is about.
+//
+// On v1 it is throttling that counts: Linux 6.18 says "Total 0" of a group that wrote while no device has a rule.
 func (c *Container) IO(devices []DeviceIO) ([]DeviceIO, error) {
 	devices = devices[:0]
 	h := &c.r.layout[blockIO]

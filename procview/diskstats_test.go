@@ -115,11 +115,11 @@ func upToName(line string) string {
 	return line[:at]
 }
 
-// procfsReads says whether every line is of the kernel's own form, with 14, 18 or 20 columns of plain numbers.
+// procfsReads says whether every line is of the kernel's own form, with 14, 18 or 20 columns of plain numbers and a name without odd blanks.
 func procfsReads(host []byte) bool {
 	for line := range strings.Lines(string(host)) {
 		words := strings.Fields(line)
-		if n := len(words); n != 14 && n != 18 && n != 20 || strings.ContainsAny(line, "\r\v\f\x85\u00a0") {
+		if n := len(words); n != 14 && n != 18 && n != 20 || strings.ContainsFunc(line, func(r rune) bool { return r > '~' || r < ' ' && r != '\t' && r != '\n' }) {
 			return false
 		}
 		for i, word := range words {

@@ -20,7 +20,8 @@ type optional struct {
 }
 
 // Has says whether containers are to have the file of /proc called name: "swaps", "pressure/io". They do not have one that the host's kernel
-// does not show us, nor a pressure that is not counted for them (psi=0, cgroup v1). The answer is that of the start.
+// does not show us, nor a pressure that is not counted for them (psi=0, cgroup v1); without any, not the directory "pressure" either.
+// The answer is that of the start.
 func (o *optional) Has(name string) bool { return !o.absent[name] }
 
 func (o *optional) open(proc *kfile.Dir, r *cgroupview.Resolver) error {
@@ -41,6 +42,10 @@ func (o *optional) open(proc *kfile.Dir, r *cgroupview.Resolver) error {
 		if err := o.probe(t, proc); err != nil {
 			return err
 		}
+	}
+	o.absent["pressure"] = true
+	for p := range o.pressure {
+		o.absent["pressure"] = o.absent["pressure"] && o.absent[o.pressure[p].name]
 	}
 	slabinfo := text{name: "slabinfo"}
 	if err := o.probe(&slabinfo, proc); err != nil {
