@@ -102,7 +102,7 @@ func (r *Resolver) roots(b *kfile.Buffer, init uint32, p paths) paths {
 	for _, m := range mounts {
 		for c := range p {
 			h := &r.layout[c]
-			mine := h.v2 && m.FSType == "cgroup2" || !h.v2 && hasController(m, controllerNames[c])
+			mine := h.v2 && m.FSType == "cgroup2" || !h.v2 && hasController(m, controllerNames[c].v1)
 			if !mine || m.Root == "/" {
 				continue
 			}

@@ -22,11 +22,19 @@ const (
 	cpu
 	cpuacct // v2: cpu.stat, which every group has
 	cpuset
+	blockIO
 	unified // whatever belongs to the v2 hierarchy itself
 	controllers
 )
 
-var controllerNames = [controllers]string{"memory", "cpu", "cpuacct", "cpuset", ""}
+// controllerNames are what the kernel calls them in either version; "" where it does not list one.
+var controllerNames = [controllers]struct{ v1, v2 string }{
+	memory:  {"memory", "memory"},
+	cpu:     {"cpu", "cpu"},
+	cpuacct: {"cpuacct", "cpuacct"},
+	cpuset:  {"cpuset", "cpuset"},
+	blockIO: {"blkio", "io"},
+}
 
 // hierarchy is where one controller lives: a mounted tree of groups.
 type hierarchy struct {
@@ -91,7 +99,7 @@ func hasController(m *mountinfo.Info, name string) bool {
 // addV1 takes the controllers of one v1 mount.
 func (l *layout) addV1(root string, m *mountinfo.Info) error {
 	for c, name := range controllerNames {
-		if !hasController(m, name) || l[c].dir != nil {
+		if !hasController(m, name.v1) || l[c].dir != nil {
 			continue
 		}
 		dir, err := kfile.Open(filepath.Join(root, m.Mountpoint), false)
@@ -118,7 +126,7 @@ func (l *layout) addV2(root string, m *mountinfo.Info) error {
 	}
 	for _, name := range bytes.Fields(text) {
 		for c, n := range controllerNames {
-			if n == string(name) && l[c].dir == nil {
+			if n.v2 == string(name) && l[c].dir == nil {
 				l[c] = h
 			}
 		}
@@ -133,14 +141,14 @@ func (l *layout) addV2(root string, m *mountinfo.Info) error {
 func (l *layout) String() string {
 	var s []string
 	for c, h := range l {
-		if h.dir == nil || controllerNames[c] == "" {
+		if h.dir == nil || controller(c) == unified {
 			continue
 		}
-		v := " v1"
 		if h.v2 {
-			v = " v2"
+			s = append(s, controllerNames[c].v2+" v2")
+		} else {
+			s = append(s, controllerNames[c].v1+" v1")
 		}
-		s = append(s, controllerNames[c]+v)
 	}
 	return strings.Join(s, ", ")
 }
@@ -176,7 +184,7 @@ func (l *layout) parseCgroup(text []byte) paths {
 			var name []byte
 			name, names, _ = bytes.Cut(names, []byte(","))
 			for c, n := range controllerNames {
-				if n == string(name) && n != "" && !l[c].v2 {
+				if n.v1 == string(name) && n.v1 != "" && !l[c].v2 {
 					p[c] = l[c].beneath(path)
 				}
 			}

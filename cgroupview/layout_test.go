@@ -27,10 +27,10 @@ func layoutOf(v2s ...controller) *layout {
 
 var (
 	allV1  = layoutOf(unified)
-	allV2  = layoutOf(memory, cpu, cpuacct, cpuset, unified)
-	mixed  = layoutOf(cpu, cpuacct, cpuset, unified) // memory alone is v1
-	partV2 = func() *layout {                        // the daemon itself runs in a container, which has a part of the tree mounted
-		l := layoutOf(memory, cpu, cpuacct, cpuset, unified)
+	allV2  = layoutOf(memory, cpu, cpuacct, cpuset, blockIO, unified)
+	mixed  = layoutOf(cpu, cpuacct, cpuset, blockIO, unified) // memory alone is v1
+	partV2 = func() *layout {                                 // the daemon itself runs in a container, which has a part of the tree mounted
+		l := layoutOf(memory, cpu, cpuacct, cpuset, blockIO, unified)
 		for c := range l {
 			l[c].root = "/docker/aa"
 		}
@@ -39,7 +39,7 @@ var (
 )
 
 func TestParseCgroup(t *testing.T) {
-	same := func(path string) paths { return paths{path, path, path, path, path} }
+	same := func(path string) paths { return paths{path, path, path, path, path, path} }
 	for _, test := range []struct {
 		name string
 		l    *layout
@@ -57,14 +57,15 @@ func TestParseCgroup(t *testing.T) {
 		{"v2, far above", allV2, "0::/../..\n", same("")},
 		{"v2, a name that begins with two points", allV2, "0::/..a/b\n", same("/..a/b")},
 		{"v2, removed", allV2, "0::/a (deleted)\n", same("/a (deleted)")},
-		{"v1", allV1, "5:memory:/m\n4:cpuset:/s\n3:cpu,cpuacct:/c\n1:name=systemd:/x\n", paths{"/m", "/c", "/c", "/s", ""}},
-		{"v1, each for itself", allV1, "4:cpuacct:/a\n3:cpu:/c\n", paths{"", "/c", "/a", "", ""}},
-		{"v1, another order", allV1, "3:cpuacct,cpu:/c\n", paths{"", "/c", "/c", "", ""}},
+		{"v1", allV1, "5:memory:/m\n4:cpuset:/s\n3:cpu,cpuacct:/c\n1:name=systemd:/x\n", paths{memory: "/m", cpu: "/c", cpuacct: "/c", cpuset: "/s"}},
+		{"v1, each for itself", allV1, "4:cpuacct:/a\n3:cpu:/c\n", paths{cpu: "/c", cpuacct: "/a"}},
+		{"v1, another order", allV1, "3:cpuacct,cpu:/c\n", paths{cpu: "/c", cpuacct: "/c"}},
+		{"v1, block devices", allV1, "7:io:/wrong\n6:blkio:/b\n", paths{blockIO: "/b"}},
 		{"v1, colons", allV1, "5:memory:/a:b:c\n", paths{memory: "/a:b:c"}},
 		{"v1, a named hierarchy called like a controller", allV1, "5:name=memory:/x\n", paths{}},
 		{"v1, longer and shorter names", allV1, "5:memory2,mem,:/x\n", paths{}},
 		{"hybrid", allV1, "5:memory:/m\n1:name=systemd:/x\n0::/u\n", paths{memory: "/m", unified: "/u"}},
-		{"mixed", mixed, "5:memory:/m\n0::/u\n", paths{"/m", "/u", "/u", "/u", "/u"}},
+		{"mixed", mixed, "5:memory:/m\n0::/u\n", paths{"/m", "/u", "/u", "/u", "/u", "/u"}},
 		{"part of the tree", partV2, "0::/docker/aa/web\n", same("/web")},
 		{"part of the tree, its top", partV2, "0::/docker/aa\n", same("/")},
 		{"part of the tree, outside", partV2, "0::/docker/aab\n", same("")},
@@ -129,15 +130,15 @@ func TestFindLayout(t *testing.T) {
 		tree tree
 		want string
 	}{
-		{"v2", v2(), "memory v2, cpu v2, cpuacct v2, cpuset v2"},
-		{"v1", v1(), "memory v1, cpu v1, cpuacct v1, cpuset v1"},
-		{"v2 without memory", v2(tree{"sys/fs/cgroup/cgroup.controllers": "cpu io\n"}), "cpu v2, cpuacct v2"},
+		{"v2", v2(), "memory v2, cpu v2, cpuacct v2, cpuset v2, io v2"},
+		{"v1", v1(), "memory v1, cpu v1, cpuacct v1, cpuset v1, blkio v1"},
+		{"v2 without memory", v2(tree{"sys/fs/cgroup/cgroup.controllers": "cpu io\n"}), "cpu v2, cpuacct v2, io v2"},
 		{"mixed", v2(tree{"proc/self/mountinfo": v1Memory + unifiedMount, "sys/fs/cgroup/memory/x": "", "sys/fs/cgroup/unified/cgroup.controllers": "cpu cpuset\n"}),
 			"memory v1, cpu v2, cpuacct v2, cpuset v2"},
 		{"what v1 has is v1's", v2(tree{"proc/self/mountinfo": v1Memory + unifiedMount, "sys/fs/cgroup/memory/x": "", "sys/fs/cgroup/unified/cgroup.controllers": "cpu memory\n"}),
 			"memory v1, cpu v2, cpuacct v2"},
 		{"a view of v2 in another place counts once", v2(tree{"proc/self/mountinfo": "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n31 23 0:26 /a /mnt/none rw - cgroup2 cgroup2 rw\n"}),
-			"memory v2, cpu v2, cpuacct v2, cpuset v2"},
+			"memory v2, cpu v2, cpuacct v2, cpuset v2, io v2"},
 	} {
 		r, _ := test.tree.resolver(t)
 		if got := r.String(); got != test.want {
@@ -192,7 +193,7 @@ func FuzzCgroup(f *testing.F) {
 		for _, l := range []*layout{allV1, allV2, mixed, partV2} {
 			for c, p := range l.parseCgroup(text) {
 				if p != "" && (p[0] != '/' || strings.Contains(p, "\n") || within(p, "/..")) {
-					t.Errorf("%s: %q of %q", controllerNames[c], p, text)
+					t.Errorf("%s: %q of %q", controllerNames[c].v1, p, text)
 				}
 			}
 		}

@@ -325,9 +325,10 @@ func BenchmarkContainer(b *testing.B) {
 	for _, host := range []struct {
 		name string
 		tree tree
-	}{{"v1", v1(web1())}, {"v2", v2(web())}} {
+	}{{"v1", v1(web1(), tree{requests1: "254:0 Read 8\nTotal 8\n"})}, {"v2", v2(web(), tree{stat2: "254:0 rbytes=4096 rios=8\n"})}} {
 		r, _ := host.tree.resolver(b)
 		c := r.Of(120)
+		var devices []DeviceIO
 		for _, read := range []struct {
 			name string
 			f    func() error
@@ -335,6 +336,7 @@ func BenchmarkContainer(b *testing.B) {
 			{"Memory", func() error { _, err := c.Memory(); return err }},
 			{"CPUs", func() error { _, err := c.CPUs(); return err }},
 			{"CPUTime", func() error { _, err := c.CPUTime(2); return err }},
+			{"IO", func() (err error) { devices, err = c.IO(devices); return err }},
 		} {
 			b.Run(host.name+"/"+read.name, func(b *testing.B) {
 				b.ReportAllocs()

@@ -41,8 +41,9 @@ func v1(more ...tree) tree {
 	f := v2(tree{"proc/self/mountinfo": ownMounts +
 		"40 31 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n" +
 		"41 31 0:31 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n" +
-		"42 31 0:32 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n",
-		"sys/fs/cgroup/memory/tasks": "", "sys/fs/cgroup/cpu,cpuacct/tasks": "", "sys/fs/cgroup/cpuset/tasks": ""})
+		"42 31 0:32 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n" +
+		"43 31 0:33 / /sys/fs/cgroup/blkio rw - cgroup cgroup rw,blkio\n",
+		"sys/fs/cgroup/memory/tasks": "", "sys/fs/cgroup/cpu,cpuacct/tasks": "", "sys/fs/cgroup/cpuset/tasks": "", "sys/fs/cgroup/blkio/tasks": ""})
 	delete(f, "sys/fs/cgroup/cgroup.controllers")
 	for _, m := range more {
 		maps.Copy(f, m)
@@ -86,7 +87,7 @@ func group(path string) tree {
 
 // web1 is the same container on v1.
 func web1() tree {
-	const group = "3:memory:/web\n2:cpu,cpuacct:/web\n1:cpuset:/web\n"
+	const group = "4:blkio:/web\n3:memory:/web\n2:cpu,cpuacct:/web\n1:cpuset:/web\n"
 	f := process(100, 90, "100\t1", webNS, group)
 	maps.Copy(f, process(120, 100, "120\t21", webNS, group))
 	maps.Copy(f, tree{

@@ -32,6 +32,7 @@ type Host struct {
 	meminfo text
 	uptime  text
 	cpuinfo cpuinfoText
+	optional
 }
 
 // Options are what an operator may choose.
@@ -60,6 +61,9 @@ func NewHost(o Options, r *cgroupview.Resolver) (*Host, error) {
 		return nil, uncovered(err)
 	}
 	h.cpuinfo.unlock()
+	if err := h.optional.open(h.proc, r); err != nil {
+		return nil, err
+	}
 	return h, nil
 }
 
@@ -95,6 +99,16 @@ func (t *text) lock(proc *kfile.Dir) (data []byte, err error) {
 }
 
 func (t *text) unlock() { t.mu.RUnlock() }
+
+// append appends the text as the host has it.
+func (t *text) append(dst []byte, proc *kfile.Dir) ([]byte, error) {
+	data, err := t.lock(proc)
+	if err != nil {
+		return dst, err
+	}
+	defer t.unlock()
+	return append(dst, data...), nil
+}
 
 func (t *text) read(proc *kfile.Dir) error {
 	t.mu.Lock()

@@ -10,15 +10,9 @@ import (
 
 // Meminfo appends /proc/meminfo.
 func Meminfo(dst []byte, host *Host, container *cgroupview.Container) ([]byte, error) {
-	m, err := container.Memory()
+	m, err := host.memory(container)
 	if err != nil {
 		return dst, err
-	}
-	if host.options.NoSwap && m.Counted { // of the host's own processes nothing is known that could stand beside it
-		m.SwapCounted, m.SwapLimit, m.SwapUsage = true, 0, 0
-	}
-	if host.options.NoZswap {
-		m.Zswap, m.Zswapped = 0, 0
 	}
 	text, err := host.meminfo.lock(host.proc)
 	if err != nil {
@@ -26,6 +20,18 @@ func Meminfo(dst []byte, host *Host, container *cgroupview.Container) ([]byte, e
 	}
 	defer host.meminfo.unlock()
 	return appendMeminfo(dst, text, &m), nil
+}
+
+// memory reads the container's memory, without what the operator wants nobody to see.
+func (h *Host) memory(container *cgroupview.Container) (cgroupview.Memory, error) {
+	m, err := container.Memory()
+	if h.options.NoSwap && m.Counted { // of the host's own processes nothing is known that could stand beside it
+		m.SwapCounted, m.SwapLimit, m.SwapUsage, m.SwapCached = true, 0, 0, 0
+	}
+	if h.options.NoZswap || h.options.NoSwap {
+		m.Zswap, m.Zswapped = 0, 0
+	}
+	return m, err
 }
 
 // machine is the container's memory as that of a machine of its own, in kB as all of meminfo.

@@ -30,6 +30,14 @@ func checkText(t *testing.T, root, file string, text []byte) {
 		checkUptime(t, text)
 	case "online":
 		checkOnline(t, root, text)
+	case "diskstats":
+		checkDiskstats(t, root, text)
+	case "swaps":
+		checkSwaps(t, root, text)
+	case "slabinfo":
+		checkSlabinfo(t, root, text)
+	case "pressure/cpu", "pressure/io", "pressure/memory":
+		checkPressure(t, filepath.Base(file), text)
 	}
 }
 
@@ -37,6 +45,9 @@ func checkText(t *testing.T, root, file string, text []byte) {
 func readBack(t *testing.T, file string, text []byte) procfs.FS {
 	t.Helper()
 	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(file)), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, file), text, 0o644); err != nil {
 		t.Fatal(err)
 	}
