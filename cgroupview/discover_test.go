@@ -135,7 +135,7 @@ func TestRoots(t *testing.T) {
 		{"a neighbour's", "/lxc/web", mounts("/lxc/we", "/lxc/web2"), "/lxc/web"},
 		{"above our cgroup namespace", "/lxc/web", mounts("/..", "/../x"), "/lxc/web"},
 		{"other file systems", "/lxc/web/inner", "702 701 0:26 /lxc/web /mnt rw - ext4 /dev/vda rw\n703 701 0:26 /lxc/web /mnt rw - cgroup cgroup rw,memory\n", "/lxc/web/inner"},
-		{"not a mountinfo", "/lxc/web/inner", mounts("/lxc/web") + "x\n", "/lxc/web/inner"},
+		{"not a mountinfo", "/lxc/web/inner", mounts("/lxc/web") + "x - cgroup2 x\n", "/lxc/web/inner"},
 	} {
 		r, _ := v2(tree{"proc/100/mountinfo": test.mounts}).resolver(t)
 		p := r.roots(&kfile.Buffer{}, 100, r.layout.parseCgroup([]byte("0::"+test.group+"\n")))

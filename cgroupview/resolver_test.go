@@ -151,21 +151,33 @@ func TestLook(t *testing.T) {
 
 	t.Run("moved", func(t *testing.T) {
 		r, root := v2(web()).resolver(t)
-		r.at(4100)
+		r.at(4004)
 		c := r.Of(120)
 		tree{"proc/100/cgroup": "0::/other\n"}.write(t, root)
-		r.at(4100.5)
+		r.at(4004.5)
 		if c.Look(); group(c) != "/web" {
 			t.Errorf("looked again within a second: %q", group(c))
 		}
-		r.at(4101)
+		r.at(4005)
 		if c.Look(); group(c) != "/other" {
 			t.Errorf("after a second: %q", group(c))
 		}
 		moved.write(t, root)
-		r.at(4103)
+		r.at(4007)
 		if c.Look(); group(c) != "/web" {
 			t.Errorf("in init.scope: %q", group(c))
+		}
+		tree{"proc/100/cgroup": "0::/other\n"}.write(t, root)
+		r.at(4500)
+		c.Look()
+		moved.write(t, root)
+		r.at(4509)
+		if c.Look(); group(c) != "/other" {
+			t.Errorf("of old age, looked again within ten seconds: %q", group(c))
+		}
+		r.at(4510)
+		if c.Look(); group(c) != "/web" {
+			t.Errorf("of old age, after ten seconds: %q", group(c))
 		}
 	})
 	t.Run("young", func(t *testing.T) {

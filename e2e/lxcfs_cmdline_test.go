@@ -102,7 +102,7 @@ func TestLxcfsDebug(t *testing.T) {
 	needRoot(t)
 	d := lxcfs(t, "-d")
 	d.alive()
-	if !strings.Contains(d.log.String(), "READ") {
+	if !strings.Contains(d.log.String(), "op=READ ") {
 		t.Errorf("no request in the log:\n%s", d.log)
 	}
 }

@@ -70,7 +70,7 @@ func TestOwnViewsLeaveTheDaemonAlone(t *testing.T) {
 	})
 }
 
-var request = regexp.MustCompile(` rx \d+: ([A-Z]+) `)
+var request = regexp.MustCompile(` request op=([A-Z_]+) `)
 
 // requests counts what a daemon that was started with --debug was asked.
 func requests(d *daemon) map[string]int {

@@ -14,9 +14,8 @@ import (
 	"time"
 
 	"lensfs/cgroupview"
+	"lensfs/fs/conn"
 	"lensfs/procview"
-
-	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 // Config is what an operator chooses.
@@ -26,7 +25,7 @@ type Config struct {
 	OwnSpare bool   // do without own views where they cannot be had
 	StateDir string // where claims and the table of containers are kept
 	Views    Views
-	Debug    bool // have go-fuse write every request to standard error
+	Debug    bool // write every request to the log
 }
 
 // Views is how the views are made, the same for every container.
@@ -91,7 +90,7 @@ func (d *Daemon) mountAll(cfg Config) error {
 }
 
 // mount claims dir and mounts fs on it.
-func (d *Daemon) mount(cfg Config, dir string, fs fuse.RawFileSystem) (*mountpoint, error) {
+func (d *Daemon) mount(cfg Config, dir string, fs conn.Handler) (*mountpoint, error) {
 	dir, err := mountDir(dir)
 	if err != nil {
 		return nil, err
@@ -117,7 +116,7 @@ func (d *Daemon) mount(cfg Config, dir string, fs fuse.RawFileSystem) (*mountpoi
 
 // mountOwn mounts the containers' own views. shared is where the other mount is.
 func (d *Daemon) mountOwn(cfg Config, tree *tree, large largeFiles, shared string) error {
-	o := &own{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: tree, render: d.render, shared: shared, direct: large}
+	o := &own{tree: tree, render: d.render, shared: shared, direct: large}
 	m, err := d.mount(cfg, cfg.OwnViews, o)
 	if err != nil {
 		return err

@@ -69,7 +69,7 @@ func testServers(t testing.TB) (*shared, *own, string) {
 	}
 	tree := newTree(files)
 	r := &renderer{resolver: resolver, host: host, stats: &Stats{}}
-	o := &own{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: tree, render: r, shared: "/tree", records: newRecords(tab), notify: &toldKernel{}}
+	o := &own{tree: tree, render: r, shared: "/tree", records: newRecords(tab), notify: &toldKernel{}}
 	return newShared(tree, r, largeFiles{}), o, root
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"lensfs/fs/conn"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +25,7 @@ type mountpoint struct {
 }
 
 // mount mounts fs on dir. Nothing that the daemon does later may touch a file beneath dir: it would wait for itself.
-func mount(dir string, fs fuse.RawFileSystem, stats *Stats, debug bool) (*mountpoint, error) {
+func mount(dir string, fs conn.Handler, stats *Stats, debug bool) (*mountpoint, error) {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}

@@ -15,7 +15,6 @@ import (
 // OPEN is answered ENOSYS (Linux 3.16, no_open): from then on the kernel opens and closes by itself. That holds for the whole connection, so what
 // may not be kept is on the other mount, and a link to there here.
 type own struct {
-	fuse.RawFileSystem
 	tree    *tree
 	render  *renderer
 	records *records
@@ -24,7 +23,7 @@ type own struct {
 	notify  notifier
 }
 
-// notifier is what a go-fuse server can tell the kernel unasked.
+// notifier is what a connection can tell the kernel unasked.
 type notifier interface {
 	InodeNotifyStoreCache(node uint64, offset int64, data []byte) fuse.Status
 	EntryNotify(parent uint64, name string) fuse.Status
@@ -50,10 +49,7 @@ func (o *own) at(id uint64) (*record, *file) {
 	return rec, o.tree.file(id & (1<<numberShift - 1))
 }
 
-func (o *own) String() string { return fsName }
-
-func (o *own) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) (code fuse.Status) {
-	defer o.render.survive(&code)
+func (o *own) Lookup(in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	switch {
 	case in.NodeId == rootNode && name == "self":
 		out.NodeId = selfNode
@@ -108,8 +104,7 @@ func (o *own) lookupFile(dir uint64, name string, out *fuse.EntryOut) fuse.Statu
 	return fuse.OK
 }
 
-func (o *own) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) (code fuse.Status) {
-	defer o.render.survive(&code)
+func (o *own) GetAttr(in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	if in.NodeId <= ctNode {
 		topAttr(in.NodeId, &out.Attr)
 		out.SetTimeout(forever)
@@ -149,8 +144,7 @@ func topAttr(id uint64, out *fuse.Attr) {
 	}
 }
 
-func (o *own) Readlink(_ <-chan struct{}, in *fuse.InHeader) (target []byte, code fuse.Status) {
-	defer o.render.survive(&code)
+func (o *own) Readlink(in *fuse.InHeader) ([]byte, fuse.Status) {
 	if in.NodeId == selfNode {
 		return o.self(in.Pid)
 	}
@@ -175,16 +169,18 @@ func (o *own) self(pid uint32) ([]byte, fuse.Status) {
 	return []byte("ct/" + rec.name), fuse.OK
 }
 
+// Release is never asked for: nothing is opened.
+func (o *own) Release(*fuse.ReleaseIn) {}
+
 func (o *own) Forget(id, lookups uint64) {
 	if id > ctNode {
 		o.records.forget(id>>numberShift, lookups)
 	}
 }
 
-func (o *own) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status { return fuse.OK }
+func (o *own) OpenDir(*fuse.OpenIn) fuse.Status { return fuse.OK }
 
-func (o *own) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) (code fuse.Status) {
-	defer o.render.survive(&code)
+func (o *own) ReadDir(in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	entries := []fuse.DirEntry{{Name: ".", Ino: in.NodeId, Mode: syscall.S_IFDIR}, {Name: "..", Ino: rootNode, Mode: syscall.S_IFDIR}}
 	switch in.NodeId {
 	case rootNode:
@@ -217,9 +213,7 @@ func (o *own) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList
 }
 
 // StatFs is answered since runc asks it of what it binds when the container has a user namespace.
-func (o *own) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	return statFs(out)
-}
+func (o *own) StatFs(out *fuse.StatfsOut) { statFs(out) }
 
 // ended has the kernel forget a container that is no more: its FORGETs then let go of the record.
 func (o *own) ended(v *view) {

@@ -100,14 +100,14 @@ func TestLongerTextTellsTheKernelFirst(t *testing.T) {
 	online := o.tree.file(10)
 	in := &fuse.GetAttrIn{InHeader: fuse.InHeader{NodeId: node(rec, online)}}
 	var out fuse.AttrOut
-	o.GetAttr(nil, in, &out)
+	o.GetAttr(in, &out)
 	if out.Size != 2 {
 		t.Fatalf("size %d of \"1\\n\"", out.Size)
 	}
 	writeFile(t, root, "sys/fs/cgroup/web/cpuset.cpus.effective", "0-1\n")
 	time.Sleep(2 * time.Millisecond) // files read together have the same CPUs
 	rec.view.files.of(online).at, rec.pages.of(online).at = time.Time{}, time.Now().Add(-time.Second)
-	o.GetAttr(nil, in, &out)
+	o.GetAttr(in, &out)
 	told := o.notify.(*toldKernel)
 	if out.Size != 4 || len(told.stored) != 1 || told.stored[0] != 3 {
 		t.Errorf("size %d, stored at %v", out.Size, told.stored)

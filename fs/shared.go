@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"sync"
 	"syscall"
 	"time"
 
@@ -13,24 +12,20 @@ import (
 // Nothing of it may stay in the kernel's page cache, which is one for all containers: reads go past it (FOPEN_DIRECT_IO), and those that cannot
 // (splice, sendfile, a page fault in a mapping) are refused, see Read.
 type shared struct {
-	fuse.RawFileSystem // answers ENOSYS to everything else
-	tree               *tree
-	render             *renderer
-	large              largeFiles
-	handles            *handles
+	tree    *tree
+	render  *renderer
+	large   largeFiles
+	handles *handles
 }
 
 func newShared(t *tree, r *renderer, large largeFiles) *shared {
-	return &shared{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: t, render: r, large: large, handles: newHandles()}
+	return &shared{tree: t, render: r, large: large, handles: newHandles()}
 }
-
-func (s *shared) String() string { return fsName }
 
 // forever is how long the kernel may remember what never changes.
 const forever = 24 * time.Hour
 
-func (s *shared) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) (code fuse.Status) {
-	defer s.render.survive(&code)
+func (s *shared) Lookup(in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	f := s.tree.child(in.NodeId, name)
 	if f == nil {
 		out.SetEntryTimeout(forever) // node id 0: it does not exist, and need not be asked for again
@@ -42,8 +37,7 @@ func (s *shared) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *
 	return fuse.OK
 }
 
-func (s *shared) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) (code fuse.Status) {
-	defer s.render.survive(&code)
+func (s *shared) GetAttr(in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	f := s.tree.file(in.NodeId)
 	if f == nil {
 		return fuse.ENOENT
@@ -88,8 +82,7 @@ func setTimes(out *fuse.Attr, at time.Time) {
 	out.SetTimes(&at, &at, &at)
 }
 
-func (s *shared) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) (code fuse.Status) {
-	defer s.render.survive(&code)
+func (s *shared) Open(in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		return fuse.EROFS
 	}
@@ -106,34 +99,30 @@ const fuseReadLockOwner = 1 << 1
 //
 // A READ that would fill the page cache is refused: its page would be there for every other container (LXCFS hands one container's
 // meminfo to another's sendfile that way). EINVAL is what makes cat, cp and busybox fall back from splicing to reading.
-func (s *shared) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (res fuse.ReadResult, code fuse.Status) {
-	defer s.render.survive(&code)
+func (s *shared) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	f := s.tree.file(in.NodeId)
 	if f == nil {
-		return nil, fuse.ENOENT
+		return 0, fuse.ENOENT
 	}
 	if f.isDir() {
-		return nil, fuse.EISDIR
+		return 0, fuse.EISDIR
 	}
 	if in.ReadFlags&fuseReadLockOwner == 0 {
-		return nil, fuse.EINVAL
+		return 0, fuse.EINVAL
 	}
 	s.render.stats.Requests.Add(1)
 	n, err := s.handles.get(in.Fh).read(buf, in.Offset, func() (*snapshot, error) {
 		return s.render.lock(s.render.of(in.Pid), f, false)
 	})
 	if err != nil {
-		return nil, status(err)
+		return 0, status(err)
 	}
-	return newResult(buf[:n]), fuse.OK
+	return n, fuse.OK
 }
 
-func (s *shared) Release(_ <-chan struct{}, in *fuse.ReleaseIn) { s.handles.release(in.Fh) }
+func (s *shared) Release(in *fuse.ReleaseIn) { s.handles.release(in.Fh) }
 
-func (s *shared) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
-
-func (s *shared) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) (code fuse.Status) {
-	defer s.render.survive(&code)
+func (s *shared) OpenDir(in *fuse.OpenIn) fuse.Status {
 	f := s.tree.file(in.NodeId)
 	if f == nil {
 		return fuse.ENOENT
@@ -144,8 +133,7 @@ func (s *shared) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) (c
 	return fuse.OK
 }
 
-func (s *shared) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) (code fuse.Status) {
-	defer s.render.survive(&code)
+func (s *shared) ReadDir(in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	f := s.tree.file(in.NodeId)
 	if f == nil {
 		return fuse.ENOENT
@@ -171,26 +159,10 @@ func list(out *fuse.DirEntryList, entries []fuse.DirEntry, from uint64) fuse.Sta
 	return fuse.OK
 }
 
-func (s *shared) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	return statFs(out)
-}
+func (s *shared) StatFs(out *fuse.StatfsOut) { statFs(out) }
 
-func statFs(out *fuse.StatfsOut) fuse.Status {
-	out.Bsize, out.Frsize, out.NameLen = 4096, 4096, 255
-	return fuse.OK
-}
+func statFs(out *fuse.StatfsOut) { out.Bsize, out.Frsize, out.NameLen = 4096, 4096, 255 }
 
-// result is a fuse.ReadResult that costs no allocation.
-type result struct{ data []byte }
-
-var results = sync.Pool{New: func() any { return new(result) }}
-
-func newResult(data []byte) *result {
-	r := results.Get().(*result)
-	r.data = data
-	return r
-}
-
-func (r *result) Bytes([]byte) ([]byte, fuse.Status) { return r.data, fuse.OK }
-func (r *result) Size() int                          { return len(r.data) }
-func (r *result) Done()                              { r.data = nil; results.Put(r) }
+// Readlink is never asked for, nor is a FORGET of use: there are no links, and nothing is remembered of who knows a node.
+func (s *shared) Readlink(*fuse.InHeader) ([]byte, fuse.Status) { return nil, fuse.EINVAL }
+func (s *shared) Forget(uint64, uint64)                         {}

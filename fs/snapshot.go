@@ -11,8 +11,6 @@ import (
 	"lensfs/cgroupview"
 	"lensfs/fs/conn"
 	"lensfs/procview"
-
-	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
 // renderer makes the snapshots. Both mounts share them, so that a container's file is rendered at most once a tick however many read it.
@@ -126,15 +124,6 @@ func (r *renderer) findLarge(t *tree) (large largeFiles, err error) {
 	return large, nil
 }
 
-// survive is deferred by every handler: what fails in it fails this one request. (go-fuse up to v2.10 lets a panic end the process.)
-func (r *renderer) survive(code *fuse.Status) {
-	if p := recover(); p != nil {
-		r.stats.Panics.Add(1)
-		r.faults.report("request", fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
-		*code = fuse.EIO
-	}
-}
-
 // Stats counts what the daemon did. All may be read at any time.
 type Stats struct {
 	Requests atomic.Uint64 // READs answered
@@ -142,7 +131,7 @@ type Stats struct {
 	Stale    atomic.Uint64 // answers from the last snapshot, the container having ended or not being readable
 	HostText atomic.Uint64 // answers with the host's text, there being no snapshot either
 	Panics   atomic.Uint64 // panics in a view; each one is a bug
-	Conn     conn.Stats
+	Conn     conn.Stats    // of both connections
 }
 
 // faultLog writes each kind of failure once, so that no container can fill the log.

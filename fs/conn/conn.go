@@ -8,6 +8,7 @@ package conn
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -35,7 +36,7 @@ type Conn struct {
 	fd      uintptr // open as long as a reader runs
 	file    *os.File
 	raw     syscall.RawConn
-	handler fuse.RawFileSystem
+	handler Handler
 	stats   *Stats
 	debug   bool
 
@@ -51,7 +52,7 @@ type Stats struct {
 }
 
 // New takes over fd, a descriptor of /dev/fuse that has been mounted and not been read from yet, and agrees with the kernel on the protocol.
-func New(fd int, handler fuse.RawFileSystem, stats *Stats, debug bool) (*Conn, error) {
+func New(fd int, handler Handler, stats *Stats, debug bool) (*Conn, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("/dev/fuse: %w", err)
 	}
@@ -115,40 +116,41 @@ func (c *Conn) next(r *request) error {
 			continue
 		case errno != 0:
 			return errno
+		case n < inHeaderBytes: // never of /dev/fuse; the end of a socket
+			return io.ErrUnexpectedEOF
 		}
 		r.in = r.in[:n]
-		if r.header() != nil {
-			return nil
-		}
+		return nil
 	}
 }
 
-// answer has the handler answer r. What fails in it fails this one request.
+// answer has the handler answer r and tells the kernel.
 func (c *Conn) answer(r *request) {
 	size, status, reply := c.handle(r)
-	if !reply {
-		return
-	}
 	h := r.header()
 	if c.debug {
-		slog.Debug("request", "opcode", h.Opcode, "unique", h.Unique, "node", h.NodeId, "pid", h.Pid, "status", int32(status), "bytes", size)
+		slog.Info("request", "op", opName(h.Opcode), "node", h.NodeId, "pid", h.Pid, "status", int32(status), "bytes", size)
+	}
+	if !reply {
+		return
 	}
 	if status != fuse.OK {
 		size = 0
 	}
-	out := r.outHeader()
-	*out = fuse.OutHeader{Length: uint32(outHeaderBytes + size), Status: -int32(status), Unique: h.Unique}
-	if errno := rawWrite(c.fd, r.out[:out.Length]); errno != 0 {
+	o := r.outHeader()
+	*o = fuse.OutHeader{Length: uint32(outHeaderBytes + size), Status: -int32(status), Unique: h.Unique}
+	if errno := rawWrite(c.fd, r.out[:o.Length]); errno != 0 {
 		c.stats.Unsent.Add(1)
 	}
 }
 
-// survive makes an EIO of a panic: the daemon serves every container of the host.
-func (c *Conn) survive(status *fuse.Status) {
+// survive is deferred where a handler is called. What fails in it fails this one request: the daemon serves every container of the host.
+func (c *Conn) survive(status *fuse.Status, reply *bool) {
 	if p := recover(); p != nil {
-		c.stats.Panics.Add(1)
-		slog.Error("a request panicked", "panic", p, "stack", string(debug.Stack()))
-		*status = fuse.EIO
+		if c.stats.Panics.Add(1) == 1 { // a container could fill the log with them
+			slog.Error("a request panicked; told once", "panic", p, "stack", string(debug.Stack()))
+		}
+		*status, *reply = fuse.EIO, true
 	}
 }
 

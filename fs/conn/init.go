@@ -2,6 +2,7 @@ package conn
 
 import (
 	"fmt"
+	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -18,11 +19,10 @@ func (c *Conn) initialize() error {
 		return fmt.Errorf("/dev/fuse: first request: %w", err)
 	}
 	i := in[fuse.InitIn](r)
-	if i == nil || i.Opcode != opInit || i.Major != 7 || i.Minor < 31 {
+	if i.Opcode != opInit || i.Major != 7 || i.Minor < 31 {
 		return errProtocol
 	}
-	o, size := out[fuse.InitOut](r)
-	*o = fuse.InitOut{
+	*out[fuse.InitOut](r) = fuse.InitOut{
 		Major:               7,
 		Minor:               31,
 		MaxReadAhead:        i.MaxReadAhead,
@@ -32,8 +32,9 @@ func (c *Conn) initialize() error {
 		MaxWrite:            maxWrite,
 		TimeGran:            1,
 	}
-	*r.outHeader() = fuse.OutHeader{Length: uint32(outHeaderBytes + size), Unique: i.Unique}
-	if errno := rawWrite(c.fd, r.out[:outHeaderBytes+size]); errno != 0 {
+	size := outHeaderBytes + int(unsafe.Sizeof(fuse.InitOut{}))
+	*r.outHeader() = fuse.OutHeader{Length: uint32(size), Unique: i.Unique}
+	if errno := rawWrite(c.fd, r.out[:size]); errno != 0 {
 		return fmt.Errorf("/dev/fuse: answer to INIT: %w", errno)
 	}
 	return nil

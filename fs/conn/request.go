@@ -5,10 +5,9 @@ import (
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 )
 
-// The kernel's names of what it asks, linux/fuse.h. What is not here is answered ENOSYS.
+// The requests that are understood, as linux/fuse.h numbers them.
 const (
 	opLookup      = 1
 	opForget      = 2
@@ -26,19 +25,36 @@ const (
 	opBatchForget = 42
 )
 
+// opNames are for --debug. The rest are the requests that a kernel may ask of a read-only file system.
+var opNames = [...]string{
+	opLookup: "LOOKUP", opForget: "FORGET", opGetattr: "GETATTR", opReadlink: "READLINK", opOpen: "OPEN", opRead: "READ", opStatfs: "STATFS",
+	opRelease: "RELEASE", opInit: "INIT", opOpendir: "OPENDIR", opReaddir: "READDIR", opReleasedir: "RELEASEDIR", opDestroy: "DESTROY",
+	opBatchForget: "BATCH_FORGET",
+	4:             "SETATTR", 22: "GETXATTR", 23: "LISTXATTR", 25: "FLUSH", 34: "ACCESS", 36: "INTERRUPT", 39: "IOCTL", 40: "POLL", 46: "LSEEK", 52: "STATX",
+}
+
+func opName(op uint32) string {
+	if op < uint32(len(opNames)) && opNames[op] != "" {
+		return opNames[op]
+	}
+	return "OTHER"
+}
+
 const (
 	inHeaderBytes  = int(unsafe.Sizeof(fuse.InHeader{}))
 	outHeaderBytes = int(unsafe.Sizeof(fuse.OutHeader{}))
+	direntBytes    = 24   // struct fuse_dirent, without the name
+	minReadBuffer  = 8192 // FUSE_MIN_READ_BUFFER: read(2) wants no less, and with maxWrite no request is longer
 )
 
-// request is a reader's memory: a request as the kernel wrote it, and its answer.
+// request is a reader's memory: a request as the kernel wrote it, and the answer behind room for its header.
 type request struct {
 	in  []byte
 	out []byte
 }
 
 func newRequest() *request {
-	return &request{in: make([]byte, 0, 2*maxWrite), out: make([]byte, 2*maxWrite)}
+	return &request{in: make([]byte, 0, minReadBuffer), out: make([]byte, outHeaderBytes+4096)}
 }
 
 func (r *request) header() *fuse.InHeader { return in[fuse.InHeader](r) }
@@ -47,21 +63,19 @@ func (r *request) outHeader() *fuse.OutHeader {
 	return (*fuse.OutHeader)(unsafe.Pointer(unsafe.SliceData(r.out)))
 }
 
-// in gives the request as a T, nil if it is too short to be one.
+// in gives the request as a T. One that the kernel made too short would be a panic, and EIO.
 func in[T any](r *request) *T {
 	var t T
-	if len(r.in) < int(unsafe.Sizeof(t)) {
-		return nil
-	}
-	return (*T)(unsafe.Pointer(unsafe.SliceData(r.in)))
+	_ = r.in[unsafe.Sizeof(t)-1]
+	return (*T)(unsafe.Pointer(&r.in[0]))
 }
 
-// out gives the place of the answer as a T, all zero, and its size.
-func out[T any](r *request) (*T, int) {
-	t := (*T)(unsafe.Pointer(&r.out[outHeaderBytes]))
+// out gives the place of the answer as a T, all zero.
+func out[T any](r *request) *T {
 	var zero T
+	t := (*T)(unsafe.Pointer(&r.out[outHeaderBytes]))
 	*t = zero
-	return t, int(unsafe.Sizeof(zero))
+	return t
 }
 
 // name gives the string behind the header.
@@ -70,109 +84,85 @@ func (r *request) name() string {
 	return string(name)
 }
 
-// space gives room for n bytes of answer.
+// space gives room for n bytes of answer, at most those of a READ.
 func (r *request) space(n uint32) []byte {
-	n = min(n, MaxRead)
-	if len(r.out) < outHeaderBytes+int(n) {
-		r.out = make([]byte, outHeaderBytes+int(n))
+	end := outHeaderBytes + int(min(n, MaxRead))
+	if len(r.out) < end {
+		r.out = make([]byte, end)
 	}
-	return r.out[outHeaderBytes : outHeaderBytes+int(n)]
+	return r.out[outHeaderBytes:end]
 }
 
+// handle has the handler answer. It gives the size of the answer, and whether there is one at all.
 func (c *Conn) handle(r *request) (size int, status fuse.Status, reply bool) {
-	defer c.survive(&status)
-	reply = true
-	status = fuse.ENOSYS
-	h := r.header()
-	switch h.Opcode {
+	defer c.survive(&status, &reply)
+	switch h := r.header(); h.Opcode {
 	case opLookup:
-		var o *fuse.EntryOut
-		o, size = out[fuse.EntryOut](r)
-		status = c.handler.Lookup(nil, h, r.name(), o)
+		status = c.handler.Lookup(h, r.name(), out[fuse.EntryOut](r))
+		return int(unsafe.Sizeof(fuse.EntryOut{})), status, true
+	case opForget:
+		f := in[fuse.ForgetIn](r)
+		c.handler.Forget(f.NodeId, f.Nlookup)
+		return 0, fuse.OK, false
+	case opBatchForget:
+		c.forgetAll(r)
+		return 0, fuse.OK, false
 	case opGetattr:
-		i := in[fuse.GetAttrIn](r)
-		var o *fuse.AttrOut
-		o, size = out[fuse.AttrOut](r)
-		status = c.handler.GetAttr(nil, i, o)
+		status = c.handler.GetAttr(in[fuse.GetAttrIn](r), out[fuse.AttrOut](r))
+		return int(unsafe.Sizeof(fuse.AttrOut{})), status, true
 	case opReadlink:
-		var target []byte
-		target, status = c.handler.Readlink(nil, h)
-		size = copy(r.space(MaxRead), target)
+		target, status := c.handler.Readlink(h)
+		return copy(r.space(uint32(len(target))), target), status, true
 	case opOpen:
-		i := in[fuse.OpenIn](r)
-		var o *fuse.OpenOut
-		o, size = out[fuse.OpenOut](r)
-		status = c.handler.Open(nil, i, o)
+		status = c.handler.Open(in[fuse.OpenIn](r), out[fuse.OpenOut](r))
+		return int(unsafe.Sizeof(fuse.OpenOut{})), status, true
 	case opOpendir:
-		i := in[fuse.OpenIn](r)
-		var o *fuse.OpenOut
-		o, size = out[fuse.OpenOut](r)
-		status = c.handler.OpenDir(nil, i, o)
+		out[fuse.OpenOut](r)
+		return int(unsafe.Sizeof(fuse.OpenOut{})), c.handler.OpenDir(in[fuse.OpenIn](r)), true
 	case opRead:
 		i := in[fuse.ReadIn](r)
-		buf := r.space(i.Size)
-		var res fuse.ReadResult
-		res, status = c.handler.Read(nil, i, buf)
-		if status == fuse.OK {
-			data, _ := res.Bytes(nil)
-			size = len(data)
-			res.Done()
-		}
+		size, status = c.handler.Read(i, r.space(i.Size))
+		return size, status, true
 	case opReaddir:
 		i := in[fuse.ReadIn](r)
 		buf := r.space(i.Size)
 		clear(buf)
-		status = c.handler.ReadDir(nil, i, fuse.NewDirEntryList(buf, i.Offset))
-		for size+24 <= len(buf) {
-			n := *(*uint32)(unsafe.Pointer(&buf[size+16]))
-			if n == 0 {
-				break
-			}
-			size += 24 + (int(n)+7)&^7
-		}
-	case opRelease:
-		c.handler.Release(nil, in[fuse.ReleaseIn](r))
-		status = fuse.OK
-	case opReleasedir:
-		status = fuse.OK
+		status = c.handler.ReadDir(i, fuse.NewDirEntryList(buf, i.Offset))
+		return entriesSize(buf), status, true
 	case opStatfs:
-		var o *fuse.StatfsOut
-		o, size = out[fuse.StatfsOut](r)
-		status = c.handler.StatFs(nil, h, o)
-	case opForget:
-		i := in[fuse.ForgetIn](r)
-		c.handler.Forget(i.NodeId, i.Nlookup)
-		reply = false
-	case opBatchForget:
-		reply = false
-		c.forgetAll(r)
-	case opDestroy:
-		status = fuse.OK
+		c.handler.StatFs(out[fuse.StatfsOut](r))
+		return int(unsafe.Sizeof(fuse.StatfsOut{})), fuse.OK, true
+	case opRelease:
+		c.handler.Release(in[fuse.ReleaseIn](r))
+		return 0, fuse.OK, true
+	case opReleasedir, opDestroy:
+		return 0, fuse.OK, true
+	default:
+		return 0, fuse.ENOSYS, true
 	}
-	return size, status, reply
 }
 
-type forgetOne struct{ Node, Lookups uint64 }
+// entriesSize finds the end of a list of entries in a buffer that was all zero: go-fuse's DirEntryList does not tell. No name is empty.
+func entriesSize(buf []byte) int {
+	size := 0
+	for size+direntBytes < len(buf) {
+		name := int(*(*uint32)(unsafe.Pointer(&buf[size+16])))
+		if name == 0 {
+			break
+		}
+		size += direntBytes + (name+7)&^7
+	}
+	return size
+}
 
-// forgetAll reads BATCH_FORGET: a count and as many pairs.
+// forgetAll reads BATCH_FORGET: a count and as many pairs of a node and its lookups.
 func (c *Conn) forgetAll(r *request) {
-	const head = inHeaderBytes + 8
-	if len(r.in) < head {
-		return
+	count := *(*uint32)(unsafe.Pointer(&r.in[inHeaderBytes]))
+	pairs := r.in[inHeaderBytes+8:]
+	for ; count > 0; count-- {
+		_ = pairs[15]
+		f := (*[2]uint64)(unsafe.Pointer(&pairs[0]))
+		c.handler.Forget(f[0], f[1])
+		pairs = pairs[16:]
 	}
-	n := int(*(*uint32)(unsafe.Pointer(&r.in[inHeaderBytes])))
-	for i := 0; i < n && head+(i+1)*16 <= len(r.in); i++ {
-		f := (*forgetOne)(unsafe.Pointer(&r.in[head+i*16]))
-		c.handler.Forget(f.Node, f.Lookups)
-	}
-}
-
-func rawRead(fd uintptr, buf []byte) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
-	return int(n), errno
-}
-
-func rawWrite(fd uintptr, buf []byte) unix.Errno {
-	_, _, errno := unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
-	return errno
 }
