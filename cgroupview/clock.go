@@ -59,6 +59,21 @@ type clockState struct {
 	throttled time.Duration // counted by the last look
 	owed      cpuUsage      // used, but not shown yet for want of room
 	owedSteal time.Duration // throttled, but not shown yet
+	next      [kinds]int64  // the CPU whose turn it is
+}
+
+// kind is what a CPU's time is dealt out to; the rest is idle.
+type kind int
+
+const (
+	user kind = iota
+	system
+	steal
+	kinds
+)
+
+func (t *CPUTime) of(k kind) *time.Duration {
+	return [...]*time.Duration{&t.User, &t.System, &t.Steal}[k]
 }
 
 // cpuCount is what the kernel has counted of a container.
@@ -86,49 +101,91 @@ func (k *cpuClock) advance(age time.Duration, shown *CPUSet) {
 		grown := k.cpus[n].advance(now)
 		if shown.Has(n) {
 			own := grown.atMost(wall)
-			k.take(n, own)
+			k.give(n, user, own.user)
+			k.give(n, system, own.system)
 			grown = grown.minus(own)
 		}
 		used = used.plus(grown)
 	}
-	steal := k.owedSteal + min(most, max(0, k.now.throttled-k.throttled))
+	stolen := k.owedSteal + min(most, max(0, k.now.throttled-k.throttled))
 	k.throttled = k.now.throttled
-	used, steal = k.spread(shown, used, steal)
+	used, stolen = k.spread(shown, used, stolen)
 
 	// What found no room is forgotten, but for what may have been counted late or ahead: else a container whose quota came after it had used more
 	// would see itself busy, or robbed, long after it fell idle. (Each thread is throttled for itself, which makes more than there is to steal.)
 	late := time.Duration(shown.Count()) * quotaPeriod
-	k.owed, k.owedSteal = used.atMost(late), min(steal, late)
+	k.owed, k.owedSteal = used.atMost(late), min(stolen, late)
 	k.save()
 }
 
-// spread divides what was used and stolen over the CPUs shown, to each by the room it has, and gives back what found none.
-func (k *cpuClock) spread(shown *CPUSet, used cpuUsage, steal time.Duration) (cpuUsage, time.Duration) {
-	var free float64 // the sum over hundreds of CPUs and years does not fit into a Duration
+// spread deals what was used and stolen out to the CPUs shown, lets the rest of their time be idle, and gives back what found no room.
+func (k *cpuClock) spread(shown *CPUSet, used cpuUsage, stolen time.Duration) (cpuUsage, time.Duration) {
+	now := used.atMost(time.Duration(min(k.free(shown), most)))
+	left := cpuUsage{user: k.deal(shown, user, now.user), system: k.deal(shown, system, now.system)}
+	used = used.minus(now).plus(left)
+	stolen = k.deal(shown, steal, stolen)
 	for n := shown.Next(0); n >= 0; n = shown.Next(n + 1) {
-		free += float64(k.room[n])
+		k.times[n].Idle += k.room[n]
 	}
-	room := time.Duration(min(free, most))
-	now := used.atMost(room)
-	nowSteal := min(steal, room-now.sum())
-	for n := shown.Next(0); n >= 0; n = shown.Next(n + 1) {
-		part := float64(k.room[n]) / max(1, free)
-		u := cpuUsage{user: share(now.user, part), system: share(now.system, part)}.atMost(k.room[n])
-		k.take(n, u)
-		used = used.minus(u)
-		s := min(share(nowSteal, part), k.room[n])
-		steal = max(0, steal-s)
-		k.times[n].Steal += s
-		k.times[n].Idle += k.room[n] - s
-	}
-	return used, steal
+	return used, stolen
 }
 
-// take gives CPU n's time to what was used.
-func (k *cpuClock) take(n int, u cpuUsage) {
-	k.times[n].User += u.user
-	k.times[n].System += u.system
-	k.room[n] -= u.sum()
+// deal gives to each CPU shown by the room it has, and gives back what found none. Each gets whole ticks, as far as it goes, and what is left over goes
+// to one after the other in turn: what is spread over many CPUs would else be lost in the rounding of each, and come in all of them at the same moment.
+func (k *cpuClock) deal(shown *CPUSet, what kind, amount time.Duration) time.Duration {
+	if amount == 0 {
+		return 0
+	}
+	n := shown.nextAround(int(k.next[what]))
+	if missing := k.toTick(n, what); missing < tick {
+		d := k.give(n, what, min(amount, missing))
+		amount -= d
+		if d == missing {
+			n = shown.nextAround(n + 1)
+		}
+	}
+	whole, free := amount, k.free(shown)
+	for n := shown.Next(0); n >= 0; n = shown.Next(n + 1) {
+		d := min(amount, k.room[n], share(whole, float64(k.room[n])/max(1, free)))
+		amount -= k.give(n, what, d-d%tick)
+	}
+	count, begun := shown.Count(), -1
+	for i := 0; i < 2*count && amount > 0; i++ { // a tick to each; and if that is not all, as much as there is room for
+		d := amount
+		if i < count {
+			d = min(d, k.toTick(n, what))
+		}
+		d = k.give(n, what, d)
+		amount -= d
+		if begun < 0 && d > 0 && k.toTick(n, what) < tick {
+			begun = n
+		}
+		n = shown.nextAround(n + 1)
+	}
+	if begun >= 0 {
+		n = begun // a tick that was begun is filled first
+	}
+	k.next[what] = int64(n)
+	return amount
+}
+
+// toTick is what is missing until the next whole tick of what CPU n's time went to.
+func (k *cpuClock) toTick(n int, what kind) time.Duration { return tick - *k.times[n].of(what)%tick }
+
+// give lets CPU n's time, as far as there is, go to what it was for, and says how much that was.
+func (k *cpuClock) give(n int, what kind, d time.Duration) time.Duration {
+	d = min(d, k.room[n])
+	*k.times[n].of(what) += d
+	k.room[n] -= d
+	return d
+}
+
+// free is the room of the CPUs shown. Of hundreds of CPUs in a year it does not fit into a Duration.
+func (k *cpuClock) free(shown *CPUSet) (sum float64) {
+	for n := shown.Next(0); n >= 0; n = shown.Next(n + 1) {
+		sum += float64(k.room[n])
+	}
+	return sum
 }
 
 // fit makes room for the CPUs shown and those that the kernel counts.

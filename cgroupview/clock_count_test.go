@@ -24,10 +24,10 @@ func TestLockTimes(t *testing.T) {
 		{"v2, a kernel that does not part it", v2(web()), "[0/0/0/0 1.25/0/0.25/998.5 1.25/0/0.25/998.5]"},
 		{"v1", v1(web1(), tree{dir1 + "cpuacct.usage_all": all, "sys/fs/cgroup/cpu,cpuacct/cpu.stat": "throttled_time 999999999999\n"}),
 			// Of the second of CPU 0, which is not shown, each gets by the room it has: 700 and 997 s.
-			"[0/0/0/0 200.412/100/0.206/699.381 0.588/3/0.294/996.119 0/0/0/0]"},
+			"[0/0/0/0 200.42/100/0.21/699.37 0.58/3/0.29/996.13 0/0/0/0]"},
 		{"v1, user and system of all CPUs", v1(web1(), tree{dir1 + "cpuacct.usage_user": "4000000000\n", dir1 + "cpuacct.usage_sys": "2000000000\n"}),
 			"[0/0/0/0 2/1/0.25/996.75 2/1/0.25/996.75]"},
-		{"v1, the sum alone and a ratio", v1(web1(), tree{dir1 + "cpuacct.stat": "user 3000\nsystem 1000\n"}), "[0/0/0/0 0.938/0.313/0.25/998.5 0.938/0.313/0.25/998.5]"},
+		{"v1, the sum alone and a ratio", v1(web1(), tree{dir1 + "cpuacct.stat": "user 3000\nsystem 1000\n"}), "[0/0/0/0 0.94/0.315/0.25/998.495 0.935/0.31/0.25/998.505]"},
 		{"v1, the ratio of nothing", v1(web1(), tree{dir1 + "cpuacct.stat": "user 0\nsystem 0\n"}), "[0/0/0/0 1.25/0/0.25/998.5 1.25/0/0.25/998.5]"},
 		{"v1, the sum alone", v1(web1()), "[0/0/0/0 1.25/0/0.25/998.5 1.25/0/0.25/998.5]"},
 	} {

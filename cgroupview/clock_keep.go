@@ -112,6 +112,11 @@ func (k *cpuClock) restore(h *clockHead, from []byte) {
 			left -= d
 		}
 	}
+	for _, n := range h.next {
+		if n < 0 || n > MaxCPUs {
+			return
+		}
+	}
 	if h.owed.user < 0 || h.owed.system < 0 || h.owedSteal < 0 || max(h.owed.user, h.owed.system, h.owedSteal) > MaxCPUs*quotaPeriod {
 		return
 	}

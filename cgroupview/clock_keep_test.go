@@ -34,7 +34,7 @@ func same(a, b *cpuClock) bool {
 
 func TestKeepClock(t *testing.T) {
 	slot, first, second := kept(t)
-	if first.at != seconds(10) || second.at != seconds(20) || inWords(second.times) != "[6.429/0/3/0.571 9.171/8.8/1.8/0.229 5.4/4.2/0.4/0 0/0/0/0]" {
+	if first.at != seconds(10) || second.at != seconds(20) || inWords(second.times) != "[6.42/0/3/0.58 9.18/8.8/1.8/0.22 5.4/4.2/0.4/0 0/0/0/0]" {
 		t.Errorf("%v: %s, %v: %s", first.at, inWords(first.times), second.at, inWords(second.times))
 	}
 	if k := reopen(t, slot, seconds(19)); k.at != 0 {
@@ -83,7 +83,7 @@ func TestKeepClockRefused(t *testing.T) {
 		if k.at != 0 || k.times != nil {
 			t.Errorf("%s: %v", name, k.at)
 		}
-		k.look(t, look{age: 100, shown: "0", used: user(1)}) // it does not matter
+		k.look(t, look{age: 100, shown: "0", used: all(1)}) // it does not matter
 	}
 	// A version to come, whole in every other way.
 	for i := range uint64(2) {
@@ -115,17 +115,17 @@ func TestKeepClockLate(t *testing.T) {
 	if inWords(c.clock.times) != want {
 		t.Errorf("%s became %s", want, inWords(c.clock.times))
 	}
-	c.clock.look(t, look{age: 2000, shown: "1", used: user(2.5), throttled: 0.5})
+	c.clock.look(t, look{age: 2000, shown: "1", used: all(2.5), throttled: 0.5})
 	if k := reopen(t, slot, seconds(2000)); !same(k, &c.clock) || k.keep.sequence != second.keep.sequence+1 {
 		t.Errorf("%s was kept as %s", inWords(c.clock.times), inWords(k.times))
 	}
-	c.clock.look(t, look{age: 2001, shown: "1-7", used: user(2.5), throttled: 0.5})
+	c.clock.look(t, look{age: 2001, shown: "1-7", used: all(2.5), throttled: 0.5})
 	if k := reopen(t, slot, seconds(3000)); k.at != seconds(2000) {
 		t.Errorf("more CPUs than the slot has room for: %v", k.at)
 	}
 	c.KeepClock(nil)
 	before := bytes.Clone(slot)
-	c.clock.look(t, look{age: 2002, shown: "1", used: user(2.5), throttled: 0.5})
+	c.clock.look(t, look{age: 2002, shown: "1", used: all(2.5), throttled: 0.5})
 	if !bytes.Equal(slot, before) {
 		t.Error("written to a slot that was taken away")
 	}

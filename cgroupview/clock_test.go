@@ -7,8 +7,6 @@ import (
 	"time"
 )
 
-const tick = 10 * time.Millisecond // one USER_HZ
-
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 func setOf(t testing.TB, list string) *CPUSet {
@@ -55,32 +53,32 @@ func inWords(times []CPUTime) string {
 	return fmt.Sprint(words)
 }
 
-func user(s float64) [][2]float64 { return [][2]float64{{s, 0}} }
+func all(s float64) [][2]float64 { return [][2]float64{{s, 0}} }
 
 func TestClock(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		looks []look
 	}{
-		{"idle", []look{{10, "0-1", user(0), 0, "[0/0/0/10 0/0/0/10]"}, {11, "0-1", user(0), 0, "[0/0/0/11 0/0/0/11]"}}},
+		{"idle", []look{{10, "0-1", all(0), 0, "[0/0/0/10 0/0/0/10]"}, {11, "0-1", all(0), 0, "[0/0/0/11 0/0/0/11]"}}},
 		{"spread evenly", []look{{10, "0-1", [][2]float64{{3, 1}}, 0, "[1.5/0.5/0/8 1.5/0.5/0/8]"}, {20, "0-1", [][2]float64{{19, 5}}, 0, "[9.5/2.5/0/8 9.5/2.5/0/8]"}}},
-		{"the same moment twice", []look{{10, "0", user(4), 1, "[4/0/1/5]"}, {10, "0", user(4), 1, "[4/0/1/5]"}}},
-		{"age goes back", []look{{10, "0", user(4), 0, "[4/0/0/6]"}, {9, "0", user(4), 0, "[4/0/0/6]"}, {11, "0", user(4), 0, "[4/0/0/7]"}}},
-		{"fewer CPUs", []look{{10, "0-2", user(3), 0, "[1/0/0/9 1/0/0/9 1/0/0/9]"}, {20, "1", user(8), 0, "[1/0/0/9 6/0/0/14 1/0/0/9]"}}},
-		{"more CPUs", []look{{10, "0", user(5), 0, "[5/0/0/5]"}, {20, "0-1", user(25), 0, "[15/0/0/5 10/0/0/0]"}}},
-		{"others", []look{{10, "1", user(5), 0, "[0/0/0/0 5/0/0/5]"}, {20, "0", user(9), 0, "[4/0/0/6 5/0/0/5]"}, {30, "1", user(9), 0, "[4/0/0/6 5/0/0/15]"}}},
-		{"usage goes back: another group counts", []look{{10, "0", user(8), 0, "[8/0/0/2]"}, {12, "0", user(1), 0, "[8/0/0/4]"}, {14, "0", user(2), 0, "[9/0/0/5]"}}},
-		{"a group that was used before", []look{{10, "0", user(1), 0, "[1/0/0/9]"}, {12, "0", user(500), 0, "[3/0/0/9]"}, {14, "0", user(500), 0, "[3.1/0/0/10.9]"}}},
+		{"the same moment twice", []look{{10, "0", all(4), 1, "[4/0/1/5]"}, {10, "0", all(4), 1, "[4/0/1/5]"}}},
+		{"age goes back", []look{{10, "0", all(4), 0, "[4/0/0/6]"}, {9, "0", all(4), 0, "[4/0/0/6]"}, {11, "0", all(4), 0, "[4/0/0/7]"}}},
+		{"fewer CPUs", []look{{10, "0-2", all(3), 0, "[1/0/0/9 1/0/0/9 1/0/0/9]"}, {20, "1", all(8), 0, "[1/0/0/9 6/0/0/14 1/0/0/9]"}}},
+		{"more CPUs", []look{{10, "0", all(5), 0, "[5/0/0/5]"}, {20, "0-1", all(25), 0, "[15/0/0/5 10/0/0/0]"}}},
+		{"others", []look{{10, "1", all(5), 0, "[0/0/0/0 5/0/0/5]"}, {20, "0", all(9), 0, "[4/0/0/6 5/0/0/5]"}, {30, "1", all(9), 0, "[4/0/0/6 5/0/0/15]"}}},
+		{"usage goes back: another group counts", []look{{10, "0", all(8), 0, "[8/0/0/2]"}, {12, "0", all(1), 0, "[8/0/0/4]"}, {14, "0", all(2), 0, "[9/0/0/5]"}}},
+		{"a group that was used before", []look{{10, "0", all(1), 0, "[1/0/0/9]"}, {12, "0", all(500), 0, "[3/0/0/9]"}, {14, "0", all(500), 0, "[3.1/0/0/10.9]"}}},
 		// The rest came before the quota: it is forgotten, but for a period's.
 		{"usage above the CPUs shown", []look{{10, "0", [][2]float64{{20, 10}}, 0, "[6.667/3.333/0/0]"}, {20, "0", [][2]float64{{20, 10}}, 0, "[6.733/3.367/0/9.9]"}}},
 		{"user goes back, the sum does not: the halves are worked out", []look{{10, "0", [][2]float64{{4, 2}}, 0, "[4/2/0/4]"}, {20, "0", [][2]float64{{3, 4}}, 0, "[4/3/0/13]"},
 			{30, "0", [][2]float64{{6, 4}}, 0, "[6/4/0/20]"}}},
-		{"half a CPU, always wanted", []look{{1000, "0", user(500), 450, "[500/0/450/50]"}, {1002, "0", user(501), 451, "[501/0/451/50]"}}},
+		{"half a CPU, always wanted", []look{{1000, "0", all(500), 450, "[500/0/450/50]"}, {1002, "0", all(501), 451, "[501/0/451/50]"}}},
 		// Four threads, of which each is throttled, give three and a half seconds a second: no more than the CPU can be stolen ...
-		{"more throttled than there is", []look{{100, "0", user(50), 350, "[50/0/50/0]"}, {110, "0", user(55), 385, "[55/0/55/0]"},
+		{"more throttled than there is", []look{{100, "0", all(50), 350, "[50/0/50/0]"}, {110, "0", all(55), 385, "[55/0/55/0]"},
 			// ... and nothing more once the container is idle, but for the last period, which the kernel may count late.
-			{120, "0", user(55), 385, "[55/0/55.1/9.9]"}, {130, "0", user(55), 385, "[55/0/55.1/19.9]"}}},
-		{"throttled goes back: another group counts", []look{{10, "0", user(5), 5, "[5/0/5/0]"}, {20, "0", user(5), 1, "[5/0/5/10]"}, {30, "0", user(5), 4, "[5/0/8/17]"}}},
+			{120, "0", all(55), 385, "[55/0/55.1/9.9]"}, {130, "0", all(55), 385, "[55/0/55.1/19.9]"}}},
+		{"throttled goes back: another group counts", []look{{10, "0", all(5), 5, "[5/0/5/0]"}, {20, "0", all(5), 1, "[5/0/5/10]"}, {30, "0", all(5), 4, "[5/0/8/17]"}}},
 
 		{"by CPU: each its own", []look{{10, "0-1", [][2]float64{{4, 2}, {0, 1}}, 0, "[4/2/0/4 0/1/0/9]"}, {20, "0-1", [][2]float64{{4, 2}, {10, 1}}, 0, "[4/2/0/14 10/1/0/9]"}}},
 		{"by CPU: one is not shown", []look{{10, "0-1", [][2]float64{{4, 0}, {0, 0}, {4, 0}}, 0, "[5.5/0/0/4.5 2.5/0/0/7.5 0/0/0/0]"}}}, // room is 6 and 10

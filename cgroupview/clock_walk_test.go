@@ -137,3 +137,37 @@ func TestClockCountsAll(t *testing.T) {
 		}
 	}
 }
+
+// TestClockTicks has one CPU's time used, half of it, and half of it throttled, on machines of many. The ticks of all CPUs together are those used and
+// throttled, at each moment: top(1) never sees more or less in a second. And each CPU has its share.
+func TestClockTicks(t *testing.T) {
+	for _, cpus := range []int{1, 3, 256} {
+		for _, step := range []time.Duration{time.Second, 333333 * time.Microsecond, tick, 1234567} {
+			var shown CPUSet
+			for n := range cpus {
+				shown.Add(n)
+			}
+			var k cpuClock
+			for range 5000 {
+				k.now.total.user += step / 2
+				k.now.throttled += step - step/2
+				k.advance(k.at+step, &shown)
+				var got [kinds]int64
+				least, greatest := k.times[0].User, k.times[0].User
+				for _, c := range k.times {
+					got[user] += int64(c.User / tick)
+					got[steal] += int64(c.Steal / tick)
+					least, greatest = min(least, c.User), max(greatest, c.User)
+				}
+				for what, want := range map[kind]time.Duration{user: k.now.total.user, steal: k.now.throttled} {
+					if d := int64(want/tick) - got[what]; d < 0 || d > 1 {
+						t.Fatalf("%d CPUs, each %v: %d ticks for %v", cpus, step, got[what], want)
+					}
+				}
+				if greatest-least > tick {
+					t.Fatalf("%d CPUs, each %v: between %v and %v", cpus, step, least, greatest)
+				}
+			}
+		}
+	}
+}

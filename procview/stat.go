@@ -14,7 +14,7 @@ import (
 const statEvery = 100 * time.Millisecond
 
 // Stat appends /proc/stat: what has become of the time of the CPUs shown, under their real numbers, and the container's tasks.
-// What else it counts is the host's, totals alone; btime too, for ps(1) adds the start of a process, which is in the host's ticks, to it.
+// What else it counts is the host's, in totals; btime too, for ps(1) adds the start of a process, which is in the host's ticks, to it.
 func Stat(dst []byte, host *Host, container *cgroupview.Container) ([]byte, error) {
 	if container.IsHost() {
 		b := kfile.GetBuffer()
@@ -43,25 +43,40 @@ func Stat(dst []byte, host *Host, container *cgroupview.Container) ([]byte, erro
 	return appendStat(dst, text, times, &shown, tasks), nil
 }
 
-// reduceStat leaves the line of all CPUs, whose columns are the template of ours, the totals of intr and softirq, and the other lines whole.
+// reduceStat leaves the line of all CPUs, whose columns are the template of ours, the total of intr, that of softirq with its kinds at 0
+// (prometheus/procfs refuses the whole file without them), and the other lines as they are. It writes over the text.
 func reduceStat(text []byte) []byte {
 	kept := text[:0]
 	for len(text) > 0 {
 		var line []byte
 		line, text = kfile.Line(text)
 		name, rest := kfile.Field(line)
+		_, kinds := kfile.Field(rest)
 		switch string(name) {
-		case "intr", "softirq":
-			total, _ := kfile.Field(rest)
-			line = line[:len(line)-len(rest)+min(len(rest), 1+len(total))]
+		case "intr":
+			kept = append(kept, line[:len(line)-len(kinds)]...)
+		case "softirq":
+			kept = append(kept, line[:len(line)-len(kinds)]...)
+			for range fields(kinds) {
+				kept = append(kept, " 0"...)
+			}
 		default:
 			if _, one := cpuNumber(name); one {
 				continue
 			}
+			kept = append(kept, line...)
 		}
-		kept = append(append(kept, line...), '\n')
+		kept = append(kept, '\n')
 	}
 	return kept
+}
+
+// fields counts the words of a line.
+func fields(line []byte) (n int) {
+	for word, rest := kfile.Field(line); len(word) > 0; word, rest = kfile.Field(rest) {
+		n++
+	}
+	return n
 }
 
 // cpuNumber gives the number of the name of one CPU's line, "cpu7".
@@ -82,12 +97,7 @@ func appendStat(dst, text []byte, times []cgroupview.CPUTime, shown *cgroupview.
 		name, rest := kfile.Field(line)
 		switch string(name) {
 		case "cpu":
-			columns := 0
-			for len(rest) > 0 {
-				_, rest = kfile.Field(rest)
-				columns++
-			}
-			dst = appendCPULines(dst, times, shown, columns)
+			dst = appendCPULines(dst, times, shown, fields(rest))
 			continue
 		case "processes": // forks since boot: in a pid namespace, the numbers given
 			dst = appendCount(dst, name, uint64(tasks.LastPid))
