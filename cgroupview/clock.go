@@ -133,10 +133,10 @@ func (k *cpuClock) spread(shown *CPUSet, used cpuUsage, stolen time.Duration) (c
 // deal gives to each CPU shown by the room it has, and gives back what found none. Each gets whole ticks, as far as it goes, and what is left over goes
 // to one after the other in turn: what is spread over many CPUs would else be lost in the rounding of each, and come in all of them at the same moment.
 func (k *cpuClock) deal(shown *CPUSet, what kind, amount time.Duration) time.Duration {
-	if amount == 0 {
-		return 0
-	}
 	n := shown.nextAround(int(k.next[what]))
+	if amount == 0 || n < 0 {
+		return amount
+	}
 	if missing := k.toTick(n, what); missing < tick {
 		d := k.give(n, what, min(amount, missing))
 		amount -= d
