@@ -36,6 +36,9 @@ type Container struct {
 // userHZ is the unit of starttime and of all of /proc/stat: USER_HZ, 100 on every architecture that runs containers.
 const userHZ = 100
 
+// tick is one USER_HZ.
+const tick = time.Second / userHZ
+
 // ID is what tells a container from every other that this kernel has run, and by which another daemon finds it again.
 type ID struct {
 	Namespace uint64 // inode number of its pid namespace

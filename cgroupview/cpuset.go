@@ -84,6 +84,14 @@ func (s *CPUSet) Next(n int) int {
 	return -1
 }
 
+// nextAround is Next, and from the beginning again behind the last CPU.
+func (s *CPUSet) nextAround(n int) int {
+	if next := s.Next(n); next >= 0 {
+		return next
+	}
+	return s.Next(0)
+}
+
 // Intersect keeps only what is in t too.
 func (s *CPUSet) Intersect(t *CPUSet) {
 	for i := range s.bits[:s.top] {

@@ -244,14 +244,14 @@ func TestAllocs(t *testing.T) {
 	service := process(50, 1, "50", ownNS, "0::/web\n")
 	for name, f := range map[string]tree{"v2": v2(web(), service), "v1": v1(web1(), process(50, 1, "50", ownNS, "3:memory:/web\n"))} {
 		r, _ := f.resolver(t)
-		c := r.Of(120)
+		c, two := r.Of(120), *setOf(t, "0-1")
 		for what, f := range map[string]func(){
 			"Of, container": func() { r.Of(120) },
 			"Of, host":      func() { r.Of(50) },
 			"Of, gone":      func() { r.Of(999) },
 			"Memory":        func() { c.Memory() },
 			"CPUs":          func() { c.CPUs() },
-			"CPUTime":       func() { c.CPUTime(2) },
+			"LockTimes":     func() { c.clock.at = 0; c.LockTimes(&two); c.UnlockTimes() },
 			"Age":           func() { c.Age() },
 			"Look":          func() { c.Look() },
 			"Alive":         func() { c.Alive() },
@@ -339,16 +339,16 @@ func BenchmarkContainer(b *testing.B) {
 		tree tree
 	}{{"v1", v1(web1(), tree{requests1: "254:0 Read 8\nTotal 8\n"})}, {"v2", v2(web(), tree{stat2: "254:0 rbytes=4096 rios=8\n"})}} {
 		r, _ := host.tree.resolver(b)
-		c := r.Of(120)
 		var devices []DeviceIO
+		c, two := r.Of(120), *setOf(b, "0-1")
 		for _, read := range []struct {
 			name string
 			f    func() error
 		}{
 			{"Memory", func() error { _, err := c.Memory(); return err }},
 			{"CPUs", func() error { _, err := c.CPUs(); return err }},
-			{"CPUTime", func() error { _, err := c.CPUTime(2); return err }},
 			{"IO", func() (err error) { devices, err = c.IO(devices); return err }},
+			{"LockTimes", func() error { c.clock.at = 0; _, err := c.LockTimes(&two); c.UnlockTimes(); return err }},
 		} {
 			b.Run(host.name+"/"+read.name, func(b *testing.B) {
 				b.ReportAllocs()

@@ -24,6 +24,7 @@ var sources = map[string]Source{
 	"meminfo": Meminfo,
 	"cpuinfo": Cpuinfo,
 	"uptime":  Uptime,
+	"stat":    Stat,
 
 	"diskstats":       Diskstats,
 	"swaps":           Swaps,
@@ -277,7 +278,7 @@ func TestSourceAllocs(t *testing.T) {
 
 func BenchmarkSources(b *testing.B) {
 	for _, name := range []string{"v1", "v2", "cpus-256"} {
-		for _, file := range []string{"meminfo", "cpuinfo", "uptime", "online", "diskstats", "swaps"} {
+		for _, file := range []string{"meminfo", "cpuinfo", "uptime", "stat", "online", "diskstats", "swaps"} {
 			b.Run(name+"/"+file, func(b *testing.B) {
 				host, container := openCase(b, name)
 				source, dst := sources[file], make([]byte, 0, 64<<10)

@@ -31,6 +31,7 @@ type Host struct {
 
 	meminfo text
 	uptime  text
+	stat    text // reduced to what a container's view takes from it
 	cpuinfo cpuinfoText
 	optional
 }
@@ -51,7 +52,8 @@ func NewHost(o Options, r *cgroupview.Resolver) (*Host, error) {
 	h := &Host{proc: proc, resolver: r, options: o}
 	h.meminfo.name = "meminfo"
 	h.uptime.name = "uptime"
-	for _, t := range [...]*text{&h.meminfo, &h.uptime} {
+	h.stat = text{name: "stat", every: statEvery, reduce: reduceStat}
+	for _, t := range [...]*text{&h.meminfo, &h.uptime, &h.stat} {
 		if _, err := t.lock(h.proc); err != nil {
 			return nil, uncovered(err)
 		}
@@ -78,16 +80,21 @@ func uncovered(err error) error {
 
 // text is one file of the host's.
 type text struct {
-	name string
-	mu   sync.RWMutex
-	at   time.Time
-	data []byte
+	name   string
+	every  time.Duration            // how old it may be; 0: a tick
+	reduce func(text []byte) []byte // what is kept of it, written over it; nil: all
+	mu     sync.RWMutex
+	at     time.Time
+	data   []byte
 }
 
-// lock gives the text as it was at most a tick ago. It stands until unlock, which is due when err is nil.
+// fresh says whether the text is young enough to be shown at now.
+func (t *text) fresh(now time.Time) bool { return now.Sub(t.at) < max(Tick, t.every) }
+
+// lock gives the text as it was at most a tick ago, or every. It stands until unlock, which is due when err is nil.
 func (t *text) lock(proc *kfile.Dir) (data []byte, err error) {
 	t.mu.RLock()
-	if time.Since(t.at) < Tick {
+	if t.fresh(time.Now()) {
 		return t.data, nil
 	}
 	t.mu.RUnlock()
@@ -114,7 +121,7 @@ func (t *text) read(proc *kfile.Dir) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
-	if now.Sub(t.at) < Tick {
+	if t.fresh(now) {
 		return nil // somebody was quicker
 	}
 	b := kfile.GetBuffer()
@@ -122,6 +129,9 @@ func (t *text) read(proc *kfile.Dir) error {
 	data, err := proc.Append(b, t.data[:0], "", t.name)
 	if err != nil {
 		return proc.Wrap(err, "", t.name)
+	}
+	if t.reduce != nil {
+		data = t.reduce(data)
 	}
 	t.data, t.at = data, now
 	return nil

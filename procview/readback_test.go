@@ -28,6 +28,8 @@ func checkText(t *testing.T, root, file string, text []byte) {
 		checkCpuinfo(t, root, text)
 	case "uptime":
 		checkUptime(t, text)
+	case "stat":
+		checkStat(t, root, text)
 	case "online":
 		checkOnline(t, root, text)
 	case "diskstats":

@@ -21,24 +21,30 @@ func Uptime(dst []byte, host *Host, container *cgroupview.Container) ([]byte, er
 	if err != nil {
 		return dst, err
 	}
-	times, err := container.CPUTime(cpus.Count())
+	times, err := container.LockTimes(&cpus)
 	if err != nil {
 		return dst, err
 	}
-	return appendUptime(dst, container.Age(), times.Idle), nil
+	defer container.UnlockTimes()
+	return appendUptime(dst, container.Age(), times), nil
 }
 
-// appendUptime writes both in seconds and hundredths.
-func appendUptime(dst []byte, age, idle time.Duration) []byte {
-	dst = appendSeconds(dst, age)
+// appendUptime writes both in seconds and hundredths. The second is the sum of stat's idle column, tick for tick.
+func appendUptime(dst []byte, age time.Duration, times []cgroupview.CPUTime) []byte {
+	var idle uint64
+	for i := range times {
+		idle += ticks(times[i].Idle)
+	}
+	dst = appendSeconds(dst, ticks(age))
 	dst = append(dst, ' ')
 	dst = appendSeconds(dst, idle)
 	return append(dst, '\n')
 }
 
-func appendSeconds(dst []byte, d time.Duration) []byte {
-	ticks := uint64(max(0, d) / Tick)
+// ticks is a time in the unit of stat, USER_HZ.
+func ticks(d time.Duration) uint64 { return uint64(max(0, d) / Tick) }
+
+func appendSeconds(dst []byte, ticks uint64) []byte {
 	dst = strconv.AppendUint(dst, ticks/100, 10)
-	dst = append(dst, '.', byte('0'+ticks%100/10), byte('0'+ticks%10))
-	return dst
+	return append(dst, '.', byte('0'+ticks%100/10), byte('0'+ticks%10))
 }
