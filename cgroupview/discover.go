@@ -54,6 +54,7 @@ func (r *Resolver) discover(b *kfile.Buffer, pid uint32, ns uint64) *Container {
 		return nil
 	}
 	c.Name = c.paths.Load().name()
+	c.load.tick = r.loadTick()
 	r.mu.Lock()
 	r.byNS[ns] = c
 	r.mu.Unlock()

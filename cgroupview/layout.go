@@ -23,10 +23,11 @@ const (
 	cpuacct // v2: cpu.stat, which every group has
 	cpuset
 	unified // whatever belongs to the v2 hierarchy itself
+	pids
 	controllers
 )
 
-var controllerNames = [controllers]string{"memory", "cpu", "cpuacct", "cpuset", ""}
+var controllerNames = [controllers]string{"memory", "cpu", "cpuacct", "cpuset", "", "pids"}
 
 // hierarchy is where one controller lives: a mounted tree of groups.
 type hierarchy struct {

@@ -38,6 +38,10 @@ type Resolver struct {
 	lastScan  time.Time
 	online    knownCPUs
 
+	taskScans sync.Pool  // of *taskScan, between one look and the next
+	sampling  sync.Mutex // one round of samples at a time
+	sampled   []*Container
+
 	// Unresolved counts callers that were answered as processes of the host because they, or their container's init, could not be seen.
 	Unresolved atomic.Uint64
 }

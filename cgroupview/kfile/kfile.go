@@ -53,7 +53,7 @@ func (d *Dir) Path() string { return d.path }
 type Buffer struct {
 	path   []byte
 	text   []byte
-	digits [10]byte
+	digits [26]byte // of "4294967295/task/4294967295"
 }
 
 // Pid writes the name of a process's directory in /proc. Like the text it stands until the next use.
