@@ -67,12 +67,11 @@ func (s *loadSlot) write(id ID, tick uint64, load Load) {
 	if s.slot == nil {
 		return
 	}
-	var record [loadRecord]byte
+	record := s.slot[s.next*loadRecord:][:loadRecord]
 	for i, n := range [...]uint64{id.Namespace, id.Start, uint64(id.Init), tick, load[0], load[1], load[2]} {
 		binary.NativeEndian.PutUint64(record[i*8:], n)
 	}
 	binary.NativeEndian.PutUint64(record[loadRecord-8:], uint64(crc32.ChecksumIEEE(record[:loadRecord-8])))
-	copy(s.slot[s.next*loadRecord:], record[:])
 	s.next = 1 - s.next
 }
 
