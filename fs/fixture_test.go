@@ -21,6 +21,7 @@ var testTree = map[string]string{
 	"proc/meminfo":        "MemTotal:        1000000 kB\nMemFree:          500000 kB\nSwapTotal:             0 kB\n",
 	"proc/cpuinfo":        "processor\t: 0\nsiblings\t: 2\n\nprocessor\t: 1\nsiblings\t: 2\n\n",
 	"proc/uptime":         "1000.00 2000.00\n",
+	"proc/loadavg":        "0.50 0.25 0.10 1/300 4711\n",
 
 	"sys/devices/system/cpu/online":           "0-1\n",
 	"sys/fs/cgroup/cgroup.controllers":        "cpuset cpu io memory pids\n",

@@ -24,6 +24,7 @@ var sources = map[string]Source{
 	"meminfo": Meminfo,
 	"cpuinfo": Cpuinfo,
 	"uptime":  Uptime,
+	"loadavg": Loadavg,
 	"online": func(dst []byte, _ *Host, c *cgroupview.Container) ([]byte, error) {
 		return sysview.Online(dst, c)
 	},
@@ -71,6 +72,8 @@ func readCase(t testing.TB, name string) testCase {
 			c.procview.NoSwap = true
 		case "no-zswap":
 			c.procview.NoZswap = true
+		case "no-loadavg":
+			c.procview.NoLoadavg = true
 		default:
 			t.Fatalf("%s/case: %q is not known", name, line)
 		}
@@ -86,6 +89,7 @@ func (c testCase) root(t testing.TB) string {
 		copyTree(t, root, filepath.Join("testdata/base", base))
 	}
 	copyTree(t, root, filepath.Join("testdata/cases", c.name))
+	addTasks(t, root)
 	return root
 }
 

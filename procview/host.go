@@ -31,14 +31,16 @@ type Host struct {
 
 	meminfo text
 	uptime  text
+	loadavg text
 	cpuinfo cpuinfoText
 }
 
 // Options are what an operator may choose.
 type Options struct {
-	Root    string // "/" but in tests, which give a tree of files
-	NoSwap  bool   // every container sees a machine without swap
-	NoZswap bool   // and without compressed swap
+	Root      string // "/" but in tests, which give a tree of files
+	NoSwap    bool   // every container sees a machine without swap
+	NoZswap   bool   // and without compressed swap
+	NoLoadavg bool   // nobody samples: the load averages are the host's
 }
 
 // NewHost opens the host's /proc.
@@ -50,7 +52,8 @@ func NewHost(o Options, r *cgroupview.Resolver) (*Host, error) {
 	h := &Host{proc: proc, resolver: r, options: o}
 	h.meminfo.name = "meminfo"
 	h.uptime.name = "uptime"
-	for _, t := range [...]*text{&h.meminfo, &h.uptime} {
+	h.loadavg.name = "loadavg"
+	for _, t := range [...]*text{&h.meminfo, &h.uptime, &h.loadavg} {
 		if _, err := t.lock(h.proc); err != nil {
 			return nil, uncovered(err)
 		}

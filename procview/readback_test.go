@@ -28,6 +28,8 @@ func checkText(t *testing.T, root, file string, text []byte) {
 		checkCpuinfo(t, root, text)
 	case "uptime":
 		checkUptime(t, text)
+	case "loadavg":
+		checkLoadavg(t, text)
 	case "online":
 		checkOnline(t, root, text)
 	}
