@@ -24,10 +24,11 @@ const (
 	cpuset
 	unified // whatever belongs to the v2 hierarchy itself
 	pids
+	freezer
 	controllers
 )
 
-var controllerNames = [controllers]string{"memory", "cpu", "cpuacct", "cpuset", "", "pids"}
+var controllerNames = [controllers]string{"memory", "cpu", "cpuacct", "cpuset", "", "pids", "freezer"}
 
 // hierarchy is where one controller lives: a mounted tree of groups.
 type hierarchy struct {

@@ -81,7 +81,7 @@ func (c *Container) count(now time.Duration, budget int) (cost int, err error) {
 	h := &c.r.layout[at]
 	charged, gauged := uint64(0), false
 	if at == cpuacct {
-		charged, err = h.charged(&s.b, path)
+		charged, err = h.charged(s.b, path)
 		gauged = err == nil
 	}
 	if k.known && gauged && k.gauged && charged == k.charged && k.tasks.Running == 0 {
@@ -90,7 +90,7 @@ func (c *Container) count(now time.Duration, budget int) (cost int, err error) {
 	}
 	total := 0
 	if p := &c.r.layout[pids]; p.dir != nil {
-		if n, err := p.value(&s.b, c.paths.Load()[pids], "pids.current"); err == nil {
+		if n, err := p.value(s.b, c.paths.Load()[pids], "pids.current"); err == nil {
 			total = int(min(n, maxPid))
 		}
 	}
@@ -100,7 +100,10 @@ func (c *Container) count(now time.Duration, budget int) (cost int, err error) {
 		return 1, err
 	}
 	k.tasks.Total, k.tasks.Running, k.tasks.Blocked = s.result(total)
-	c.nameYoungest(&s.b, s.youngest)
+	if k.tasks.Blocked > 0 && c.frozen(s.b) {
+		k.tasks.Blocked = 0
+	}
+	c.nameYoungest(s.b, s.youngest)
 	k.charged, k.gauged = charged, gauged
 	k.known, k.at = true, now
 	return s.cost, nil
@@ -152,6 +155,17 @@ func (h *hierarchy) charged(b *kfile.Buffer, path string) (uint64, error) {
 		return 0, kfile.ErrSyntax
 	}
 	return sum, nil
+}
+
+// frozen says whether v1's freezer holds the container. The state of its tasks is D then (Linux 6.1: TASK_FROZEN), yet they are no load to the kernel.
+// v2 stops them in S.
+func (c *Container) frozen(b *kfile.Buffer) bool {
+	h, path := &c.r.layout[freezer], c.paths.Load()[freezer]
+	if h.dir == nil || h.v2 || path == "" {
+		return false
+	}
+	text, err := h.dir.Read(b, path, "freezer.state") // of the groups above too
+	return err == nil && string(kfile.Trim(text)) == "FROZEN"
 }
 
 // nameYoungest keeps LastPid in step. A task that was younger and has ended still was the last.

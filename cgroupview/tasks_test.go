@@ -48,6 +48,9 @@ func asked(t testing.TB, f tree) (c *Container, root string, clock *time.Duratio
 func TestTasks(t *testing.T) {
 	const v1Dir = "sys/fs/cgroup/cpu,cpuacct/web/"
 	busy := busyTasks(webDir, "cgroup.threads")
+	const freezerDir = "sys/fs/cgroup/freezer/web/"
+	freezer := tree{"proc/100/cgroup": "4:freezer:/web\n2:cpu,cpuacct:/web\n",
+		"proc/self/mountinfo": v1()["proc/self/mountinfo"] + "43 31 0:33 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer\n"}
 	for _, test := range []struct {
 		name string
 		tree tree
@@ -64,6 +67,8 @@ func TestTasks(t *testing.T) {
 		{"no state", v2(web(), tree{webDir + "cgroup.threads": "100\n", "proc/100/task/100/stat": "100 (x)"}), Tasks{1, 0, 0, 1}},
 		{"a group in one hierarchy only", v1(web1(), busyTasks("sys/fs/cgroup/memory/web/", "tasks"),
 			tree{"proc/100/cgroup": "3:memory:/web\n2:cpu,cpuacct:/\n1:cpuset:/\n"}), Tasks{5, 2, 1, 31}},
+		{"frozen: in state D, and no load", v1(web1(), busyTasks(v1Dir, "tasks"), thread(120, "120\t21", webNS, "D", 400100), freezer, tree{freezerDir + "freezer.state": "FROZEN\n"}), Tasks{5, 1, 0, 31}},
+		{"not frozen", v1(web1(), busyTasks(v1Dir, "tasks"), freezer, tree{freezerDir + "freezer.state": "THAWED\n"}), Tasks{5, 2, 1, 31}},
 		{"no group: as wide as the host", v2(web(), busy, tree{"proc/100/cgroup": "0::/\n", "sys/fs/cgroup/cgroup.threads": "100\n"}), Tasks{6, 2, 1, 31}},
 		{"no group that we see", v2(web(), busy, tree{"proc/100/cgroup": "0::/../b\n"}), Tasks{1, 0, 0, 1}},
 	} {

@@ -19,8 +19,8 @@ func (t task) before(u task) bool {
 
 // taskScan is one look at the tasks of a group and all below it, and the memory it takes: lent from one to the next.
 type taskScan struct {
-	b    kfile.Buffer
-	list kfile.Buffer
+	b    *kfile.Buffer
+	list *kfile.Buffer
 	walk kfile.Walker
 
 	budget int // how much it may cost, in tasks looked at
@@ -37,7 +37,7 @@ func (r *Resolver) takeTaskScan() *taskScan {
 	if s, ok := r.taskScans.Get().(*taskScan); ok {
 		return s
 	}
-	return new(taskScan)
+	return &taskScan{b: kfile.GetBuffer(), list: kfile.GetBuffer()}
 }
 
 // begin sets out to look at about budget tasks, where so many are expected. Another turn looks at others.
@@ -57,13 +57,13 @@ func (s *taskScan) scan(r *Resolver, h *hierarchy, root string) error {
 	}
 	s.walk.Start(root, max(1, s.budget/2/groupCost))
 	for first := true; ; first = false {
-		dir, ok := s.walk.Next(h.dir, &s.b)
+		dir, ok := s.walk.Next(h.dir, s.b)
 		if !ok {
 			s.all = s.all && !s.walk.Cut
 			return nil
 		}
 		s.cost += groupCost
-		text, all, err := h.dir.Head(&s.list, dir, name, maxList)
+		text, all, err := h.dir.Head(s.list, dir, name, maxList)
 		if err != nil {
 			if first {
 				return h.dir.Wrap(err, dir, name)
@@ -104,7 +104,7 @@ func (s *taskScan) tasks(r *Resolver, text []byte) {
 func (s *taskScan) look(r *Resolver, tid uint32) {
 	s.cost++
 	s.looked++
-	text, err := r.proc.Read(&s.b, s.b.Task(tid), "stat")
+	text, err := r.proc.Read(s.b, s.b.Task(tid), "stat")
 	if vanished(err) {
 		// It ran to its end in the microseconds since it was listed. Others have begun meanwhile that the list does not have: it stands for one of them.
 		s.running++

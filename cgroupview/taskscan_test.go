@@ -172,7 +172,7 @@ func FuzzTaskList(f *testing.F) {
 	r, _ := v2(web(), files).resolver(f)
 	f.Fuzz(func(t *testing.T, text []byte, most, pids uint) {
 		budget, total := 1+int(most%1000), int(pids%maxPid)
-		var s taskScan
+		s := r.takeTaskScan()
 		s.begin(budget, total, 1)
 		s.tasks(r, text)
 		all, running, blocked := s.result(total)
