@@ -48,6 +48,7 @@ func (c *Container) KeepLoad(slot []byte) (restored bool) {
 		k.tick, k.load, k.keep.next = tick, load, 1-i
 	}
 	if !restored {
+		clear(k.keep.slot)
 		k.keep.write(c.ID(), k.tick, k.load)
 	}
 	return restored

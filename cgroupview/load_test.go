@@ -128,8 +128,10 @@ func TestSampleLoads(t *testing.T) {
 func TestSampleLoadsMoved(t *testing.T) {
 	f := process(100, 90, "100\t1", webNS, "0::/web\n")
 	maps.Copy(f, thread(101, "101\t2", webNS, "R", 400000))
-	maps.Copy(f, tree{webDir + "cgroup.threads": "", "sys/fs/cgroup/else/cgroup.threads": "101\n"})
+	maps.Copy(f, tree{webDir + "cgroup.threads": "", "sys/fs/cgroup/else/cgroup.threads": "101\n",
+		webDir + "cpu.stat": "usage_usec 1\n", "sys/fs/cgroup/else/cpu.stat": "usage_usec 1\n"})
 	c, root, clock := asked(t, v2(f))
+	c.r.SampleLoads()
 	tree{"proc/100/cgroup": "0::/else\n"}.write(t, root)
 	for range lookAfter {
 		*clock += LoadEvery

@@ -25,7 +25,8 @@ type knownTasks struct {
 	at    time.Duration // since boot
 	tasks Tasks
 
-	charged uint64 // how far its CPU time was just before
+	group   string // where it looked
+	charged uint64 // how far the group's CPU time was just before
 	gauged  bool   // charged is known
 
 	level    int  // which number of NSpid is the container's; 0 before it is known
@@ -84,7 +85,7 @@ func (c *Container) count(now time.Duration, budget int) (cost int, err error) {
 		charged, err = h.charged(s.b, path)
 		gauged = err == nil
 	}
-	if k.known && gauged && k.gauged && charged == k.charged && k.tasks.Running == 0 {
+	if k.known && gauged && k.gauged && path == k.group && charged == k.charged && k.tasks.Running == 0 {
 		k.at = now
 		return 1, nil
 	}
@@ -104,7 +105,7 @@ func (c *Container) count(now time.Duration, budget int) (cost int, err error) {
 		k.tasks.Blocked = 0
 	}
 	c.nameYoungest(s.b, s.youngest)
-	k.charged, k.gauged = charged, gauged
+	k.group, k.charged, k.gauged = path, charged, gauged
 	k.known, k.at = true, now
 	return s.cost, nil
 }
