@@ -81,15 +81,22 @@ const roundBudget, leastBudget = 1 << 16, 64
 // lookAfter is how many samples apart the containers are asked where their groups are, of which nobody reads anything.
 const lookAfter = 12
 
+// sampler is what rounds of samples work with.
+type sampler struct {
+	scans sync.Pool  // of *taskScan, between one look and the next
+	mu    sync.Mutex // one round at a time
+	round []*Container
+}
+
 // SampleLoads takes the samples that are due. A container that cannot be looked at is left out: its samples are made up at the next.
 func (r *Resolver) SampleLoads() {
-	r.sampling.Lock()
-	defer r.sampling.Unlock()
+	r.sampler.mu.Lock()
+	defer r.sampler.mu.Unlock()
 	tick := r.loadTick()
-	r.sampled = r.Containers(r.sampled[:0])
+	r.sampler.round = r.Containers(r.sampler.round[:0])
 	left := roundBudget
 	// Their order is another each time, so that none always comes when the budget is spent.
-	for _, c := range r.sampled {
+	for _, c := range r.sampler.round {
 		if (tick+uint64(c.init))%lookAfter == 0 || c.Age() < settles {
 			c.Look()
 		}
@@ -99,7 +106,7 @@ func (r *Resolver) SampleLoads() {
 			c.load.advance(c.ID(), tick, active)
 		}
 	}
-	clear(r.sampled)
+	clear(r.sampler.round)
 }
 
 // sample counts the active tasks, and says what part of the budget that took.

@@ -72,7 +72,7 @@ func (c *Container) Tasks() (Tasks, error) {
 func (c *Container) count(now time.Duration, budget int) (cost int, err error) {
 	k := &c.tasks
 	s := c.r.takeTaskScan()
-	defer c.r.taskScans.Put(s)
+	defer c.r.sampler.scans.Put(s)
 	at, path := c.taskGroup()
 	if path == "" {
 		k.tasks = Tasks{Total: 1, LastPid: 1} // its init, of which nothing more can be seen

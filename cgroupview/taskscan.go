@@ -34,7 +34,7 @@ type taskScan struct {
 }
 
 func (r *Resolver) takeTaskScan() *taskScan {
-	if s, ok := r.taskScans.Get().(*taskScan); ok {
+	if s, ok := r.sampler.scans.Get().(*taskScan); ok {
 		return s
 	}
 	return &taskScan{b: kfile.GetBuffer(), list: kfile.GetBuffer()}
