@@ -90,8 +90,9 @@ func (c *Container) count(now time.Duration, budget int) (cost int, err error) {
 		return 1, nil
 	}
 	total := 0
-	if p := &c.r.layout[pids]; p.dir != nil {
-		if n, err := p.value(s.b, c.paths.Load()[pids], "pids.current"); err == nil {
+	// The root of a hierarchy has no such file, but that of a part of it which is mounted, and counts others too.
+	if p, own := &c.r.layout[pids], c.paths.Load()[pids]; p.dir != nil && own != "" && own != "/" {
+		if n, err := p.value(s.b, own, "pids.current"); err == nil {
 			total = int(min(n, maxPid))
 		}
 	}
