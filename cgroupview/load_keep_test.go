@@ -85,6 +85,32 @@ func TestKeepLoadKilled(t *testing.T) {
 	}
 }
 
+// TestKeepLoadNewestStays: a daemon that takes over writes the older of the records first, whichever that is.
+func TestKeepLoadNewestStays(t *testing.T) {
+	f := v2(web(), busyTasks(webDir, "cgroup.threads"))
+	for writes := 1; writes <= 4; writes++ {
+		slot := make([]byte, LoadBytes)
+		keep := loadSlot{slot: slot}
+		c := kept(t, f, 2000)
+		newest := Load{uint64(writes), 2, 3}
+		for i := range writes {
+			keep.write(c.ID(), 1990+uint64(i), Load{uint64(i + 1), 2, 3})
+		}
+		if !c.KeepLoad(slot) || c.Load() != newest {
+			t.Fatalf("%d writes: %v", writes, c.Load())
+		}
+		c.load.advance(c.ID(), 2001, 1)
+		found := false
+		for i := range 2 {
+			_, _, load, ok := readLoad(slot[i*loadRecord:])
+			found = found || ok && load == newest
+		}
+		if !found {
+			t.Errorf("%d writes: what was restored is overwritten first", writes)
+		}
+	}
+}
+
 func TestKeepLoadIgnores(t *testing.T) {
 	f := v2(web(), busyTasks(webDir, "cgroup.threads"))
 	c := kept(t, f, 2000)
