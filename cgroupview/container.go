@@ -31,6 +31,8 @@ type Container struct {
 
 	cpus  knownCPUs
 	clock cpuClock
+	tasks knownTasks
+	load  loadAverages
 }
 
 // userHZ is the unit of starttime and of all of /proc/stat: USER_HZ, 100 on every architecture that runs containers.

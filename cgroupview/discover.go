@@ -51,6 +51,7 @@ func (r *Resolver) discover(b *kfile.Buffer, pid uint32, ns uint64) *Container {
 		return nil
 	}
 	c.Name = c.paths.Load().name()
+	c.load.tick = r.loadTick()
 	r.mu.Lock()
 	r.byNS[ns] = c
 	r.mu.Unlock()
@@ -125,7 +126,7 @@ const maxMountinfo = 1 << 20
 
 // mountsOf gives the cgroup mounts that a process sees. Its other mounts, most of them, are not even parsed.
 func (r *Resolver) mountsOf(b *kfile.Buffer, pid uint32) ([]*mountinfo.Info, error) {
-	text, err := r.proc.Head(b, b.Pid(pid), "mountinfo", maxMountinfo)
+	text, _, err := r.proc.Head(b, b.Pid(pid), "mountinfo", maxMountinfo)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,8 @@ const (
 	cpuset
 	blockIO
 	unified // whatever belongs to the v2 hierarchy itself
+	pids
+	freezer
 	controllers
 )
 
@@ -34,6 +36,8 @@ var controllerNames = [controllers]struct{ v1, v2 string }{
 	cpuacct: {"cpuacct", "cpuacct"},
 	cpuset:  {"cpuset", "cpuset"},
 	blockIO: {"blkio", "io"},
+	pids:    {"pids", "pids"},
+	freezer: {"freezer", ""},
 }
 
 // hierarchy is where one controller lives: a mounted tree of groups.

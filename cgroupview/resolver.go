@@ -37,6 +37,7 @@ type Resolver struct {
 	discovery sync.Mutex // one container is discovered at a time
 	lastScan  time.Time
 	online    knownCPUs
+	sampler   sampler
 
 	// Unresolved counts callers that were answered as processes of the host because they, or their container's init, could not be seen.
 	Unresolved atomic.Uint64
@@ -238,13 +239,4 @@ func (r *Resolver) forget(c *Container) {
 		}
 	}
 	c.close()
-}
-
-// capable says whether this process has a capability.
-func capable(capability int) bool {
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0]); err != nil {
-		return true // it will show
-	}
-	return data[capability/32].Effective&(1<<(capability%32)) != 0
 }

@@ -22,6 +22,7 @@ var testTree = map[string]string{
 	"proc/cpuinfo":        "processor\t: 0\nsiblings\t: 2\n\nprocessor\t: 1\nsiblings\t: 2\n\n",
 	"proc/uptime":         "1000.00 2000.00\n",
 	"proc/stat":           "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 9 9 9 9 9 9 9 9 9 9\nintr 99 1 2 3\nctxt 9\nbtime 99\nprocesses 9\nprocs_running 9\nprocs_blocked 9\nsoftirq 9 9 9\n",
+	"proc/loadavg":        "0.50 0.25 0.10 1/300 4711\n",
 
 	"sys/devices/system/cpu/online":           "0-1\n",
 	"sys/fs/cgroup/cgroup.controllers":        "cpuset cpu io memory pids\n",

@@ -25,6 +25,7 @@ var sources = map[string]Source{
 	"cpuinfo": Cpuinfo,
 	"uptime":  Uptime,
 	"stat":    Stat,
+	"loadavg": Loadavg,
 
 	"diskstats":       Diskstats,
 	"swaps":           Swaps,
@@ -80,6 +81,8 @@ func readCase(t testing.TB, name string) testCase {
 			c.procview.NoSwap = true
 		case "no-zswap":
 			c.procview.NoZswap = true
+		case "no-loadavg":
+			c.procview.NoLoadavg = true
 		default:
 			t.Fatalf("%s/case: %q is not known", name, line)
 		}
@@ -95,6 +98,7 @@ func (c testCase) root(t testing.TB) string {
 		copyTree(t, root, filepath.Join("testdata/base", base))
 	}
 	copyTree(t, root, filepath.Join("testdata/cases", c.name))
+	addTasks(t, root)
 	return root
 }
 

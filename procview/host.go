@@ -32,15 +32,17 @@ type Host struct {
 	meminfo text
 	uptime  text
 	stat    text // reduced to what a container's view takes from it
+	loadavg text
 	cpuinfo cpuinfoText
 	optional
 }
 
 // Options are what an operator may choose.
 type Options struct {
-	Root    string // "/" but in tests, which give a tree of files
-	NoSwap  bool   // every container sees a machine without swap
-	NoZswap bool   // and without compressed swap
+	Root      string // "/" but in tests, which give a tree of files
+	NoSwap    bool   // every container sees a machine without swap
+	NoZswap   bool   // and without compressed swap
+	NoLoadavg bool   // nobody samples: the load averages are the host's
 }
 
 // NewHost opens the host's /proc.
@@ -53,7 +55,8 @@ func NewHost(o Options, r *cgroupview.Resolver) (*Host, error) {
 	h.meminfo.name = "meminfo"
 	h.uptime.name = "uptime"
 	h.stat = text{name: "stat", every: statEvery, reduce: reduceStat}
-	for _, t := range [...]*text{&h.meminfo, &h.uptime, &h.stat} {
+	h.loadavg.name = "loadavg"
+	for _, t := range [...]*text{&h.meminfo, &h.uptime, &h.stat, &h.loadavg} {
 		if _, err := t.lock(h.proc); err != nil {
 			return nil, uncovered(err)
 		}

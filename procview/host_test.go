@@ -26,7 +26,7 @@ func replace(t testing.TB, path, text string) {
 }
 
 func TestNewHostNamesWhatIsMissing(t *testing.T) {
-	for _, file := range []string{"meminfo", "uptime", "stat", "cpuinfo"} {
+	for _, file := range []string{"meminfo", "uptime", "stat", "loadavg", "cpuinfo"} {
 		c := readCase(t, "v2")
 		root := c.root(t)
 		r, err := cgroupview.New(cgroupview.Options{Root: root})

@@ -30,6 +30,8 @@ func checkText(t *testing.T, root, file string, text []byte) {
 		checkUptime(t, text)
 	case "stat":
 		checkStat(t, root, text)
+	case "loadavg":
+		checkLoadavg(t, text)
 	case "online":
 		checkOnline(t, root, text)
 	case "diskstats":

@@ -53,7 +53,7 @@ func (d *Dir) Path() string { return d.path }
 type Buffer struct {
 	path   []byte
 	text   []byte
-	digits [10]byte
+	digits [26]byte // of "4294967295/task/4294967295"
 }
 
 // Pid writes the name of a process's directory in /proc. Like the text it stands until the next use.
@@ -87,33 +87,23 @@ const shortText = 2048
 // The error is the bare errno, for the caller knows the subject: ENOENT and ENODEV for a cgroup that has gone, ESRCH for such a process.
 func (d *Dir) Read(b *Buffer, dir, name string) ([]byte, error) {
 	var err error
-	b.text, err = d.read(b, b.text[:0], dir, name, shortText, maxText)
+	b.text, err = d.read(b, b.text[:0], dir, name, shortText)
 	if err != nil {
 		b.text = b.text[:0]
 	}
 	return b.text, err
 }
 
-// Head is as Read, for a list that others can make as long as they like: of one that is longer than about limit bytes the rest is left out.
-func (d *Dir) Head(b *Buffer, dir, name string, limit int) ([]byte, error) {
-	var err error
-	b.text, err = d.read(b, b.text[:0], dir, name, 0, limit)
-	if err == unix.EFBIG {
-		err = nil
-	}
-	return b.text, err
-}
-
 // Append appends the text of the file to dst. It uses b for the path only.
 func (d *Dir) Append(b *Buffer, dst []byte, dir, name string) ([]byte, error) {
-	text, err := d.read(b, dst, dir, name, 0, maxText)
+	text, err := d.read(b, dst, dir, name, 0)
 	if err != nil {
 		return dst, err
 	}
 	return text, nil
 }
 
-func (d *Dir) read(b *Buffer, dst []byte, dir, name string, short, limit int) ([]byte, error) {
+func (d *Dir) read(b *Buffer, dst []byte, dir, name string, short int) ([]byte, error) {
 	fd, errno := d.open(b, dir, name)
 	if errno != 0 {
 		return dst, errno
@@ -121,7 +111,7 @@ func (d *Dir) read(b *Buffer, dst []byte, dir, name string, short, limit int) ([
 	start := len(dst)
 	for {
 		if len(dst) == cap(dst) {
-			if len(dst)-start > limit {
+			if len(dst)-start > maxText {
 				rawClose(fd)
 				return dst, unix.EFBIG
 			}
