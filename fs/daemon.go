@@ -15,6 +15,7 @@ import (
 
 	"lensfs/cgroupview"
 	"lensfs/procview"
+	"lensfs/sysview"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -31,11 +32,12 @@ type Config struct {
 
 // Views is how the views are made, the same for every container.
 type Views struct {
-	Quota   cgroupview.QuotaMode // what a CPU quota does to the number of CPUs
-	NoSwap  bool                 // no container has swap
-	NoZswap bool
-	Root    string // "" is "/"; tests give a tree of files
-	Host    string // where the host's own texts are taken from, "" being Root; benchmarks show a larger host than they run on
+	Quota    cgroupview.QuotaMode // what a CPU quota does to the number of CPUs
+	NoSwap   bool                 // no container has swap
+	NoZswap  bool
+	HideCPUs bool   // a container's other CPUs do not exist for it, instead of being switched off
+	Root     string // "" is "/"; tests give a tree of files
+	Host     string // where the host's own texts are taken from, "" being Root; benchmarks show a larger host than they run on
 }
 
 // Daemon serves. It is made by Start and ended by Close.
@@ -57,8 +59,12 @@ func Start(cfg Config) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	cpus, err := cfg.Views.openCPUs()
+	if err != nil {
+		return nil, err
+	}
 	d := &Daemon{stop: make(chan struct{})}
-	d.render = &renderer{resolver: resolver, host: host, stats: &d.Stats}
+	d.render = &renderer{resolver: resolver, host: host, cpus: cpus, stats: &d.Stats}
 	if err := d.mountAll(cfg); err != nil {
 		return nil, errors.Join(err, d.release())
 	}
@@ -133,7 +139,7 @@ func (d *Daemon) mountOwn(cfg Config, tree *tree, large largeFiles, shared strin
 func (v Views) open() (*cgroupview.Resolver, *procview.Host, error) {
 	root := cmp.Or(v.Root, "/")
 	from := cmp.Or(v.Host, root)
-	resolver, err := cgroupview.New(cgroupview.Options{Root: root, CPUs: filepath.Join(from, "sys/devices/system/cpu"), Quota: v.Quota})
+	resolver, err := cgroupview.New(cgroupview.Options{Root: root, CPUs: filepath.Join(from, cpuDirPath), Quota: v.Quota, HideCPUs: v.HideCPUs})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -142,6 +148,11 @@ func (v Views) open() (*cgroupview.Resolver, *procview.Host, error) {
 		return nil, nil, err
 	}
 	return resolver, host, nil
+}
+
+// openCPUs opens the host's directory of CPUs.
+func (v Views) openCPUs() (*sysview.Dir, error) {
+	return sysview.Open(filepath.Join(cmp.Or(v.Host, v.Root, "/"), cpuDirPath), v.HideCPUs)
 }
 
 // mountDir gives the directory as /proc/self/mountinfo will name it. Its last part is not looked at: a dead or hung mount may be on it.
@@ -209,15 +220,33 @@ func (d *Daemon) release() error {
 
 // Show gives the text of a file as process pid would read it, without a mount.
 func Show(pid uint32, views Views, path string) ([]byte, error) {
-	f, err := find(path)
-	if err != nil {
-		return nil, err
-	}
 	resolver, host, err := views.open()
 	if err != nil {
 		return nil, err
 	}
+	f, err := find(path)
+	if err != nil {
+		if text, known := views.showCPU(path, resolver.Of(pid)); known == nil {
+			return text, nil
+		}
+		return nil, err
+	}
 	return f.source(nil, host, resolver.Of(pid))
+}
+
+// showCPU is Show for what passes through: "/sys/devices/system/cpu/present", "cpu/present".
+func (v Views) showCPU(path string, c *cgroupview.Container) ([]byte, error) {
+	cpus, err := v.openCPUs()
+	if err != nil {
+		return nil, err
+	}
+	path = strings.TrimPrefix(filepath.Clean(path), "/")
+	name := strings.TrimPrefix(strings.TrimPrefix(path, cpuDirPath+"/"), "cpu/")
+	number, err := cpus.Find(name, c)
+	if err != nil {
+		return nil, err
+	}
+	return cpus.Read(nil, number, c)
 }
 
 // find gives the file that an operator named: "/proc/meminfo", "proc/meminfo", "meminfo" or "cpu/online".

@@ -24,6 +24,7 @@ const (
 )
 
 // files is the tree, in the order in which directories list it, which is LXCFS's. Numbers are never given anew.
+// What else is in sys/devices/system/cpu passes through from the host, see cpudir.go.
 var files = []file{
 	{1, "", dir755, nil},
 	{2, "proc", dir555, nil},
@@ -33,8 +34,9 @@ var files = []file{
 	{6, "sys", dir555, nil},
 	{7, "sys/devices", dir755, nil},
 	{8, "sys/devices/system", dir755, nil},
-	{9, "sys/devices/system/cpu", dir755, nil},
+	{cpuDirNumber, "sys/devices/system/cpu", dir755, nil},
 	{10, "sys/devices/system/cpu/online", reg444, hostless(sysview.Online)},
+	{30, "sys/devices/system/cpu/offline", reg444, hostless(sysview.Offline)},
 }
 
 // maxNumber is above every number in files. A container costs memory for each.

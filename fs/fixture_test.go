@@ -22,13 +22,19 @@ var testTree = map[string]string{
 	"proc/cpuinfo":        "processor\t: 0\nsiblings\t: 2\n\nprocessor\t: 1\nsiblings\t: 2\n\n",
 	"proc/uptime":         "1000.00 2000.00\n",
 
-	"sys/devices/system/cpu/online":           "0-1\n",
-	"sys/fs/cgroup/cgroup.controllers":        "cpuset cpu io memory pids\n",
-	"sys/fs/cgroup/web/memory.current":        "1048576\n",
-	"sys/fs/cgroup/web/memory.stat":           "anon 1000000\nfile 2000\n",
-	"sys/fs/cgroup/web/memory.max":            "104857600\n",
-	"sys/fs/cgroup/web/cpu.stat":              "usage_usec 1000000\n",
-	"sys/fs/cgroup/web/cpuset.cpus.effective": "1\n",
+	"sys/devices/system/cpu/online":                "0-1\n",
+	"sys/devices/system/cpu/possible":              "0-1\n",
+	"sys/devices/system/cpu/uevent":                "",
+	"sys/devices/system/cpu/cpu0/topology/core_id": "0\n",
+	"sys/devices/system/cpu/cpu1/topology/core_id": "7\n",
+	"sys/devices/system/cpu/cpu1/online":           "1\n",
+	"sys/devices/system/cpu/cpufreq/policy1/cur":   "2400000\n",
+	"sys/fs/cgroup/cgroup.controllers":             "cpuset cpu io memory pids\n",
+	"sys/fs/cgroup/web/memory.current":             "1048576\n",
+	"sys/fs/cgroup/web/memory.stat":                "anon 1000000\nfile 2000\n",
+	"sys/fs/cgroup/web/memory.max":                 "104857600\n",
+	"sys/fs/cgroup/web/cpu.stat":                   "usage_usec 1000000\n",
+	"sys/fs/cgroup/web/cpuset.cpus.effective":      "1\n",
 }
 
 func writeTree(t testing.TB, files map[string]string) string {
@@ -58,8 +64,18 @@ func writeTree(t testing.TB, files map[string]string) string {
 // testServers gives both file systems over testTree, without a mount.
 func testServers(t testing.TB) (*shared, *own, string) {
 	t.Helper()
+	return testServersOf(t, Views{})
+}
+
+func testServersOf(t testing.TB, views Views) (*shared, *own, string) {
+	t.Helper()
 	root := writeTree(t, testTree)
-	resolver, host, err := Views{Root: root}.open()
+	views.Root = root
+	resolver, host, err := views.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpus, err := views.openCPUs()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +84,7 @@ func testServers(t testing.TB) (*shared, *own, string) {
 		t.Fatal(err)
 	}
 	tree := newTree(files)
-	r := &renderer{resolver: resolver, host: host, stats: &Stats{}}
+	r := &renderer{resolver: resolver, host: host, cpus: cpus, stats: &Stats{}}
 	o := &own{RawFileSystem: fuse.NewDefaultRawFileSystem(), tree: tree, render: r, shared: "/tree", records: newRecords(tab), notify: &toldKernel{}}
 	return newShared(tree, r, largeFiles{}), o, root
 }

@@ -32,6 +32,9 @@ const forever = 24 * time.Hour
 func (s *shared) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) (code fuse.Status) {
 	defer s.render.survive(&code)
 	f := s.tree.child(in.NodeId, name)
+	if f == nil && passes(in.NodeId) {
+		return s.lookupCPU(in, name, out)
+	}
 	if f == nil {
 		out.SetEntryTimeout(forever) // node id 0: it does not exist, and need not be asked for again
 		return fuse.OK
@@ -46,7 +49,7 @@ func (s *shared) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOu
 	defer s.render.survive(&code)
 	f := s.tree.file(in.NodeId)
 	if f == nil {
-		return fuse.ENOENT
+		return s.cpuAttr(in.NodeId, out)
 	}
 	out.SetTimeout(s.attr(f, in.Pid, &out.Attr))
 	return fuse.OK
@@ -58,6 +61,9 @@ func (s *shared) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOu
 // that this caller will read, asked for each time: tail starts at its end.
 func (s *shared) attr(f *file, pid uint32, out *fuse.Attr) time.Duration {
 	fillAttr(f, f.number, out)
+	if f.number == cpuDirNumber {
+		return s.render.hostAttr(f.number, out)
+	}
 	if f.isDir() {
 		return forever
 	}
@@ -109,19 +115,28 @@ const fuseReadLockOwner = 1 << 1
 func (s *shared) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (res fuse.ReadResult, code fuse.Status) {
 	defer s.render.survive(&code)
 	f := s.tree.file(in.NodeId)
-	if f == nil {
+	if f == nil && !passes(in.NodeId) {
 		return nil, fuse.ENOENT
 	}
-	if f.isDir() {
+	if f != nil && f.isDir() {
 		return nil, fuse.EISDIR
 	}
 	if in.ReadFlags&fuseReadLockOwner == 0 {
 		return nil, fuse.EINVAL
 	}
 	s.render.stats.Requests.Add(1)
-	n, err := s.handles.get(in.Fh).read(buf, in.Offset, func() (*snapshot, error) {
-		return s.render.lock(s.render.of(in.Pid), f, false)
-	})
+	h := s.handles.get(in.Fh)
+	n := 0
+	var err error
+	if f == nil {
+		n, err = h.readText(buf, in.Offset, func(dst []byte) ([]byte, error) {
+			return s.render.cpus.Read(dst, in.NodeId, s.render.resolver.Of(in.Pid))
+		})
+	} else {
+		n, err = h.read(buf, in.Offset, func() (*snapshot, error) {
+			return s.render.lock(s.render.of(in.Pid), f, false)
+		})
+	}
 	if err != nil {
 		return nil, status(err)
 	}
@@ -134,6 +149,9 @@ func (s *shared) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse
 
 func (s *shared) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) (code fuse.Status) {
 	defer s.render.survive(&code)
+	if passes(in.NodeId) {
+		return fuse.OK
+	}
 	f := s.tree.file(in.NodeId)
 	if f == nil {
 		return fuse.ENOENT
@@ -146,6 +164,9 @@ func (s *shared) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) (c
 
 func (s *shared) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) (code fuse.Status) {
 	defer s.render.survive(&code)
+	if passes(in.NodeId) {
+		return s.listCPUs(in, out)
+	}
 	f := s.tree.file(in.NodeId)
 	if f == nil {
 		return fuse.ENOENT

@@ -10,6 +10,7 @@ import (
 
 	"lensfs/cgroupview"
 	"lensfs/procview"
+	"lensfs/sysview"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -18,6 +19,7 @@ import (
 type renderer struct {
 	resolver *cgroupview.Resolver
 	host     *procview.Host
+	cpus     *sysview.Dir
 	views    sync.Map // *cgroupview.Container → *view
 	stats    *Stats
 	faults   faultLog
