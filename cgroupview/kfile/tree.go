@@ -17,7 +17,7 @@ func OpenTree(path string) (*Dir, error) {
 
 // Stat gives the attributes of the file name beneath d, of a symbolic link its own. It opens nothing that could block. The error is the bare errno.
 func (d *Dir) Stat(b *Buffer, name string, st *unix.Stat_t) error {
-	fd, errno := d.openPath(b, name)
+	fd, errno := d.openAs(b, name, itself)
 	if errno != 0 {
 		return errno
 	}
@@ -27,7 +27,7 @@ func (d *Dir) Stat(b *Buffer, name string, st *unix.Stat_t) error {
 
 // Target gives where the symbolic link name beneath d leads; EINVAL or ENOENT where it is none.
 func (d *Dir) Target(b *Buffer, name string) (string, error) {
-	fd, errno := d.openPath(b, name)
+	fd, errno := d.openAs(b, name, itself)
 	if errno != 0 {
 		return "", errno
 	}
@@ -42,7 +42,7 @@ func (d *Dir) Target(b *Buffer, name string) (string, error) {
 
 // List gives the entries of the directory name beneath d in the kernel's order. The name and the type are all that is known of them: do not call Info.
 func (d *Dir) List(b *Buffer, name string) ([]os.DirEntry, error) {
-	fd, errno := d.open(b, name, "")
+	fd, errno := d.openAs(b, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC)
 	if errno != 0 {
 		return nil, errno
 	}
@@ -51,8 +51,10 @@ func (d *Dir) List(b *Buffer, name string) ([]os.DirEntry, error) {
 	return dir.ReadDir(-1)
 }
 
-// openPath opens a file or a link itself, only to ask about it.
-func (d *Dir) openPath(b *Buffer, name string) (int, unix.Errno) {
-	path := Dir{fd: d.fd, how: unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: d.how.Resolve}}
-	return path.open(b, "", name)
+// itself opens a file or a link only to ask about it.
+const itself = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
+
+func (d *Dir) openAs(b *Buffer, name string, flags uint64) (int, unix.Errno) {
+	as := Dir{fd: d.fd, how: unix.OpenHow{Flags: flags, Resolve: d.how.Resolve}}
+	return as.open(b, "", name)
 }
