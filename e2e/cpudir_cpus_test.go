@@ -123,4 +123,3 @@ done; echo fine`, cpuDir, rounds(30, 5), own, other)
 		t.Errorf("show: %q", got)
 	}
 }
-

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"errors"
+	"path"
 	"syscall"
 	"time"
 
@@ -156,8 +157,17 @@ func (o *own) lookupCPU(rec *record, name string, out *fuse.EntryOut) fuse.Statu
 	rec.lookups.Add(1)
 	out.NodeId = rec.number<<numberShift | number
 	out.SetAttrTimeout(forever)
-	linkAttr(out.NodeId, o.link(out.NodeId), &out.Attr)
+	linkAttr(out.NodeId, o.cpuLink(out.NodeId), &out.Attr)
 	return fuse.OK
+}
+
+// cpuLink gives where a container's node leads whose file passes through; "" where there is no such file.
+func (o *own) cpuLink(id uint64) string {
+	name, err := o.render.cpus.Path(id & (1<<numberShift - 1))
+	if err != nil {
+		return ""
+	}
+	return o.target(path.Join(cpuDirPath, name))
 }
 
 func (o *own) listCPUs(rec *record, entries []fuse.DirEntry, from uint64, out *fuse.DirEntryList) fuse.Status {

@@ -121,12 +121,12 @@ func (o *own) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) 
 		out.SetTimeout(forever)
 		return fuse.OK
 	}
-	if link := o.link(in.NodeId); link != "" {
+	rec, f := o.at(in.NodeId)
+	if link := o.cpuLink(in.NodeId); rec != nil && f == nil && link != "" {
 		linkAttr(in.NodeId, link, &out.Attr)
 		out.SetTimeout(forever)
 		return fuse.OK
 	}
-	rec, f := o.at(in.NodeId)
 	if rec == nil || f == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
@@ -165,11 +165,14 @@ func (o *own) Readlink(_ <-chan struct{}, in *fuse.InHeader) (target []byte, cod
 	if in.NodeId == selfNode {
 		return o.self(in.Pid)
 	}
-	link := o.link(in.NodeId)
-	if link == "" {
+	rec, f := o.at(in.NodeId)
+	if link := o.cpuLink(in.NodeId); rec != nil && f == nil && link != "" {
+		return []byte(link), fuse.OK
+	}
+	if f == nil || !o.direct[f.number] {
 		return nil, fuse.EINVAL
 	}
-	return []byte(link), fuse.OK
+	return []byte(o.target(f.path)), fuse.OK
 }
 
 // self says where a caller's own files are.

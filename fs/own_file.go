@@ -17,21 +17,6 @@ func linkAttr(ino uint64, target string, out *fuse.Attr) {
 
 func (o *own) target(name string) string { return path.Join(o.shared, name) }
 
-// link gives where a node leads that is a link to the other mount, "" for another.
-func (o *own) link(id uint64) string {
-	rec, f := o.at(id)
-	switch {
-	case rec == nil:
-	case f == nil:
-		if name, err := o.render.cpus.Path(id & (1<<numberShift - 1)); err == nil {
-			return o.target(path.Join(cpuDirPath, name))
-		}
-	case o.direct[f.number]:
-		return o.target(f.path)
-	}
-	return ""
-}
-
 // fileAttr gives size and mtime of the text that the next READ will have, with fresh a text of this tick, and how long they hold:
 // without it for no time.
 // One snapshot has one mtime: the first of a herd of readers has the page dropped, the others find it there.
