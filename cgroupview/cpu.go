@@ -2,11 +2,14 @@ package cgroupview
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"lensfs/cgroupview/kfile"
+
+	"golang.org/x/sys/unix"
 )
 
 // QuotaMode says what a CPU quota does to the number of CPUs shown.
@@ -61,16 +64,38 @@ func (r *Resolver) Online() (CPUSet, error) {
 	}
 	b := kfile.GetBuffer()
 	defer b.Put()
-	text, err := r.cpus.Read(b, "", "online")
+	set, err := r.readList(b, "online")
 	if err != nil {
-		return CPUSet{}, r.cpus.Wrap(err, "", "online")
-	}
-	set, err := ParseCPUSet(text)
-	if err != nil {
-		return CPUSet{}, r.cpus.Wrap(err, "", "online")
+		return CPUSet{}, err
 	}
 	o.set, o.at = set, now
 	return set, nil
+}
+
+// readPossible reads the CPUs that this kernel can ever have, from /sys/devices/system/cpu/possible. It says the same from boot on.
+func (r *Resolver) readPossible(b *kfile.Buffer) (CPUSet, error) {
+	set, err := r.readList(b, "possible")
+	if errors.Is(err, unix.ENOENT) { // a tree of files may do without
+		return r.Online()
+	}
+	return set, err
+}
+
+func (r *Resolver) readList(b *kfile.Buffer, name string) (CPUSet, error) {
+	text, err := r.cpus.Read(b, "", name)
+	if err != nil {
+		return CPUSet{}, r.cpus.Wrap(err, "", name)
+	}
+	set, err := ParseCPUSet(text)
+	return set, r.cpus.Wrap(err, "", name)
+}
+
+// Possible gives the CPUs that exist for the container, switched on or not: the host's, or with HideCPUs those that it is to see.
+func (c *Container) Possible() (CPUSet, error) {
+	if c.r.hideCPUs {
+		return c.CPUs()
+	}
+	return c.r.possible, nil
 }
 
 // CPUs gives the CPUs that the container is to see: the first n of those it may run on, n being limited by its quota too; never none.

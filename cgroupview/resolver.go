@@ -25,6 +25,8 @@ type Resolver struct {
 	cpus     *kfile.Dir // the host's /sys/devices/system/cpu
 	layout   *layout
 	quota    QuotaMode
+	hideCPUs bool
+	possible CPUSet // the host's CPUs, switched on or not
 	self     uint64 // inode of our own pid namespace
 	boottime func() time.Duration
 	live     bool // the tree is the running kernel's: pids are real
@@ -48,6 +50,8 @@ type Options struct {
 	Root  string // "/" but in tests, which give a tree of files
 	CPUs  string // the host's CPUs; default: sys/devices/system/cpu beneath Root
 	Quota QuotaMode
+
+	HideCPUs bool // a container's other CPUs do not exist for it, instead of being switched off
 }
 
 // New looks at the mounts and returns a Resolver. It fails where the kernel offers no cgroups, or where its own files are covered by somebody's view.
@@ -68,7 +72,7 @@ func New(o Options) (*Resolver, error) {
 		return nil, err
 	}
 	r := &Resolver{
-		proc: proc, cpus: cpus, layout: layout, quota: o.Quota,
+		proc: proc, cpus: cpus, layout: layout, quota: o.Quota, hideCPUs: o.HideCPUs,
 		live:    filepath.Clean(o.Root) == "/",
 		byNS:    map[uint64]*Container{},
 		byGroup: map[string]*Container{},
@@ -89,6 +93,9 @@ func New(o Options) (*Resolver, error) {
 		if errors.Is(err, unix.EXDEV) {
 			return nil, fmt.Errorf("%w: it is covered by another mount; lensfs has to see the kernel's own files", err)
 		}
+		return nil, err
+	}
+	if r.possible, err = r.readPossible(&b); err != nil {
 		return nil, err
 	}
 	return r, nil

@@ -53,3 +53,22 @@ func TestHandlersDoNotAllocate(t *testing.T) {
 		})
 	}
 }
+
+// Nor for a READ of what passes through from the host.
+func TestCPUDirDoesNotAllocate(t *testing.T) {
+	s, _, _ := testServersOf(t, Views{HideCPUs: true})
+	buf := make([]byte, 8192)
+	for _, file := range []string{"uevent", "possible", "cpu1/online", "cpu1/topology/core_id", "cpufreq/policy1/cur"} {
+		t.Run(file, func(t *testing.T) {
+			in := &fuse.ReadIn{InHeader: caller(s.walk(t, file).NodeId), Fh: s.handles.add(), ReadFlags: fuseReadLockOwner}
+			check(t, func() {
+				for _, in.Offset = range []uint64{0, 2, 1 << 40} {
+					_, code := s.Read(in, buf[:2])
+					if code != fuse.OK {
+						t.Fatal(code)
+					}
+				}
+			})
+		})
+	}
+}

@@ -4,18 +4,17 @@ package fs
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"lensfs/cgroupview"
 	"lensfs/fs/conn"
 	"lensfs/procview"
+	"lensfs/sysview"
 )
 
 // Config is what an operator chooses.
@@ -30,11 +29,13 @@ type Config struct {
 
 // Views is how the views are made, the same for every container.
 type Views struct {
-	Quota   cgroupview.QuotaMode // what a CPU quota does to the number of CPUs
-	NoSwap  bool                 // no container has swap
-	NoZswap bool
-	Root    string // "" is "/"; tests give a tree of files
-	Host    string // where the host's own texts are taken from, "" being Root; benchmarks show a larger host than they run on
+	Quota     cgroupview.QuotaMode // what a CPU quota does to the number of CPUs
+	NoSwap    bool                 // no container has swap
+	NoZswap   bool
+	NoLoadavg bool   // nobody samples the containers' load: they see the host's averages
+	HideCPUs  bool   // a container's other CPUs do not exist for it, instead of being switched off
+	Root      string // "" is "/"; tests give a tree of files
+	Host      string // where the host's own texts are taken from, "" being Root; benchmarks show a larger host than they run on
 }
 
 // Daemon serves. It is made by Start and ended by Close.
@@ -56,8 +57,12 @@ func Start(cfg Config) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	cpus, err := cfg.Views.openCPUs()
+	if err != nil {
+		return nil, err
+	}
 	d := &Daemon{stop: make(chan struct{})}
-	d.render = &renderer{resolver: resolver, host: host, stats: &d.Stats}
+	d.render = &renderer{resolver: resolver, host: host, cpus: cpus, stats: &d.Stats}
 	if err := d.mountAll(cfg); err != nil {
 		return nil, errors.Join(err, d.release())
 	}
@@ -65,11 +70,14 @@ func Start(cfg Config) (*Daemon, error) {
 		m.serve()
 	}
 	d.stopped.Go(d.sweepNowAndThen)
+	if !cfg.Views.NoLoadavg {
+		d.stopped.Go(func() { resolver.SampleLoadsUntil(d.stop) })
+	}
 	return d, nil
 }
 
 func (d *Daemon) mountAll(cfg Config) error {
-	tree := newTree(files)
+	tree := newTree(files, d.render.host)
 	large, err := d.render.findLarge(tree)
 	if err != nil {
 		return err
@@ -132,15 +140,20 @@ func (d *Daemon) mountOwn(cfg Config, tree *tree, large largeFiles, shared strin
 func (v Views) open() (*cgroupview.Resolver, *procview.Host, error) {
 	root := cmp.Or(v.Root, "/")
 	from := cmp.Or(v.Host, root)
-	resolver, err := cgroupview.New(cgroupview.Options{Root: root, CPUs: filepath.Join(from, "sys/devices/system/cpu"), Quota: v.Quota})
+	resolver, err := cgroupview.New(cgroupview.Options{Root: root, CPUs: filepath.Join(from, cpuDirPath), Quota: v.Quota, HideCPUs: v.HideCPUs})
 	if err != nil {
 		return nil, nil, err
 	}
-	host, err := procview.NewHost(procview.Options{Root: from, NoSwap: v.NoSwap, NoZswap: v.NoZswap}, resolver)
+	host, err := procview.NewHost(procview.Options{Root: from, NoSwap: v.NoSwap, NoZswap: v.NoZswap, NoLoadavg: v.NoLoadavg}, resolver)
 	if err != nil {
 		return nil, nil, err
 	}
 	return resolver, host, nil
+}
+
+// openCPUs opens the host's directory of CPUs.
+func (v Views) openCPUs() (*sysview.Dir, error) {
+	return sysview.Open(filepath.Join(cmp.Or(v.Host, v.Root, "/"), cpuDirPath), v.HideCPUs)
 }
 
 // mountDir gives the directory as /proc/self/mountinfo will name it. Its last part is not looked at: a dead or hung mount may be on it.
@@ -204,34 +217,4 @@ func (d *Daemon) release() error {
 		errs = append(errs, c.release())
 	}
 	return errors.Join(errs...)
-}
-
-// Show gives the text of a file as process pid would read it, without a mount.
-func Show(pid uint32, views Views, path string) ([]byte, error) {
-	f, err := find(path)
-	if err != nil {
-		return nil, err
-	}
-	resolver, host, err := views.open()
-	if err != nil {
-		return nil, err
-	}
-	return f.source(nil, host, resolver.Of(pid))
-}
-
-// find gives the file that an operator named: "/proc/meminfo", "proc/meminfo", "meminfo" or "cpu/online".
-func find(path string) (*file, error) {
-	want := "/" + strings.TrimPrefix(filepath.Clean(path), "/")
-	var known []string
-	for i := range files {
-		f := &files[i]
-		if f.isDir() {
-			continue
-		}
-		if strings.HasSuffix("/"+f.path, want) {
-			return f, nil
-		}
-		known = append(known, "/"+f.path)
-	}
-	return nil, fmt.Errorf("%s: lensfs does not have this file; it has %s", path, strings.Join(known, ", "))
 }

@@ -25,17 +25,28 @@ const (
 )
 
 // files is the tree, in the order in which directories list it, which is LXCFS's. Numbers are never given anew.
+// What else is in sys/devices/system/cpu passes through from the host, see cpudir.go.
 var files = []file{
 	{1, "", dir755, nil},
 	{2, "proc", dir555, nil},
 	{3, "proc/cpuinfo", reg444, procview.Cpuinfo},
 	{4, "proc/meminfo", reg444, procview.Meminfo},
+	{11, "proc/stat", reg444, procview.Stat},
 	{5, "proc/uptime", reg444, procview.Uptime},
+	{12, "proc/diskstats", reg444, procview.Diskstats},
+	{13, "proc/swaps", reg444, procview.Swaps},
+	{14, "proc/loadavg", reg444, procview.Loadavg},
+	{15, "proc/slabinfo", syscall.S_IFREG | 0o400, procview.Slabinfo},
+	{16, "proc/pressure", dir555, nil},
+	{17, "proc/pressure/io", reg444, procview.Pressure(cgroupview.PressureIO)},
+	{18, "proc/pressure/cpu", reg444, procview.Pressure(cgroupview.PressureCPU)},
+	{19, "proc/pressure/memory", reg444, procview.Pressure(cgroupview.PressureMemory)},
 	{6, "sys", dir555, nil},
 	{7, "sys/devices", dir755, nil},
 	{8, "sys/devices/system", dir755, nil},
-	{9, "sys/devices/system/cpu", dir755, nil},
+	{cpuDirNumber, "sys/devices/system/cpu", dir755, nil},
 	{10, "sys/devices/system/cpu/online", reg444, hostless(sysview.Online)},
+	{30, "sys/devices/system/cpu/offline", reg444, hostless(sysview.Offline)},
 }
 
 // maxNumber is above every number in files.
@@ -69,11 +80,15 @@ type tree struct {
 	parents  [maxNumber]*file
 }
 
-func newTree(files []file) *tree {
+// newTree makes the tree of those that this host has.
+func newTree(files []file, host *procview.Host) *tree {
 	t := &tree{}
 	byPath := map[string]*file{}
 	for i := range files {
 		f := &files[i]
+		if name, ok := strings.CutPrefix(f.path, "proc/"); ok && !host.Has(name) {
+			continue
+		}
 		t.byNumber[f.number] = f
 		byPath[f.path] = f
 		if f.path == "" {

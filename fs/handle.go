@@ -64,31 +64,64 @@ func (t *handles) release(fh uint64) {
 func (h *handle) read(buf []byte, off uint64, lock func() (*snapshot, error)) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if off > 0 && h.size > 0 {
-		if off >= uint64(h.size) {
-			return 0, nil
-		}
-		if len(h.text) > 0 {
-			n := copy(buf, h.text[off:])
-			if int(off)+n == h.size {
-				h.text = h.text[:0]
-			}
-			return n, nil
-		}
+	if n, ok := h.rest(buf, off); ok {
+		return n, nil
 	}
 	s, err := lock()
 	if err != nil {
 		return 0, err
 	}
 	defer s.mu.Unlock()
-	h.size = len(s.text)
-	h.text = h.text[:0]
-	if off >= uint64(h.size) {
-		return 0, nil
-	}
-	n := copy(buf, s.text[off:])
-	if int(off)+n < h.size {
+	n, more := h.begin(buf, off, s.text)
+	if h.text = h.text[:0]; more {
 		h.text = append(h.text, s.text...)
 	}
 	return n, nil
+}
+
+// readText is read for a text that is made for this reader alone: render appends it.
+func (h *handle) readText(buf []byte, off uint64, render func(dst []byte) ([]byte, error)) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n, ok := h.rest(buf, off); ok {
+		return n, nil
+	}
+	text, err := render(h.text[:0])
+	h.size, h.text = 0, text[:0]
+	if err != nil {
+		return 0, err
+	}
+	n, more := h.begin(buf, off, text)
+	if more {
+		h.text = text
+	}
+	return n, nil
+}
+
+// rest goes on with the text that this reader has begun; not ok where there is none.
+func (h *handle) rest(buf []byte, off uint64) (n int, ok bool) {
+	if off == 0 || h.size == 0 {
+		return 0, false
+	}
+	if off >= uint64(h.size) {
+		return 0, true
+	}
+	if len(h.text) == 0 {
+		return 0, false
+	}
+	n = copy(buf, h.text[off:])
+	if int(off)+n == h.size {
+		h.text = h.text[:0]
+	}
+	return n, true
+}
+
+// begin copies from a new text, and says whether there is more of it to come.
+func (h *handle) begin(buf []byte, off uint64, text []byte) (n int, more bool) {
+	h.size = len(text)
+	if off >= uint64(h.size) {
+		return 0, false
+	}
+	n = copy(buf, text[off:])
+	return n, int(off)+n < h.size
 }

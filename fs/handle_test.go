@@ -2,6 +2,7 @@ package fs
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -100,5 +101,31 @@ func TestHandlesAreReusedClean(t *testing.T) {
 	}
 	if got := readAt(t, hs.get(fh+1000), 3, 0, source("abc")); got != "abc" { // opened at an earlier daemon
 		t.Errorf("unknown handle: %q", got)
+	}
+}
+
+// readText keeps what this reader has not had yet, and nothing of a text that could not be made.
+func TestHandleTextOfItsOwn(t *testing.T) {
+	h, made := &handle{}, 0
+	read := func(size int, off uint64, text string, err error) string {
+		t.Helper()
+		buf := make([]byte, size)
+		n, got := h.readText(buf, off, func(dst []byte) ([]byte, error) { made++; return append(dst, text...), err })
+		if got != err {
+			t.Errorf("error %v, not %v", got, err)
+		}
+		return string(buf[:n])
+	}
+	if got := read(3, 0, "first\n", nil) + read(3, 3, "other\n", nil) + read(3, 6, "other\n", nil); got != "first\n" || made != 1 {
+		t.Errorf("read in pieces: %q, made %d times", got, made)
+	}
+	if got := read(10, 0, "second\n", nil) + read(10, 7, "x\n", nil) + read(10, 1<<63, "x\n", nil); got != "second\n" || made != 2 {
+		t.Errorf("read again: %q, made %d times", got, made)
+	}
+	if got := read(2, 0, "third\n", nil) + read(10, 0, "ignored", syscall.EBUSY) + read(10, 2, "fourth\n", nil); got != "thurth\n" || made != 5 {
+		t.Errorf("after an error: %q, made %d times", got, made)
+	}
+	if got := read(10, 3, "", nil); got != "" {
+		t.Errorf("an empty text: %q", got)
 	}
 }

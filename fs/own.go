@@ -4,6 +4,8 @@ import (
 	"syscall"
 	"time"
 
+	"lensfs/sysview"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
@@ -30,12 +32,13 @@ type notifier interface {
 }
 
 // The nodes above the containers' directories. A container's node is its number, shifted, and the number of the file: it can be worked out by any
-// later daemon that has the table.
+// later daemon that has the table. A file's number has at most 36 bits, which leaves 28 for containers: 2^28 of them, one a second for eight years.
 const (
 	rootNode    = 1
 	selfNode    = 2
 	ctNode      = 3
-	numberShift = 16
+	numberShift = sysview.NumberBits
+	maxRecord   = 1<<(64-numberShift) - 1
 )
 
 func node(rec *record, f *file) uint64 { return rec.number<<numberShift | f.number }
@@ -95,6 +98,9 @@ func (o *own) lookupFile(dir uint64, name string, out *fuse.EntryOut) fuse.Statu
 	}
 	out.SetEntryTimeout(forever)
 	f := o.tree.child(d.number, name)
+	if f == nil && d.number == cpuDirNumber {
+		return o.lookupCPU(rec, name, out)
+	}
 	if f == nil {
 		return fuse.OK // no such file in this version's tree; none will come while this connection lives
 	}
@@ -111,6 +117,11 @@ func (o *own) GetAttr(in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 		return fuse.OK
 	}
 	rec, f := o.at(in.NodeId)
+	if link := o.cpuLink(in.NodeId); rec != nil && f == nil && link != "" {
+		linkAttr(in.NodeId, link, &out.Attr)
+		out.SetTimeout(forever)
+		return fuse.OK
+	}
 	if rec == nil || f == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
@@ -123,7 +134,7 @@ func (o *own) attr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Durati
 	fillAttr(f, node(rec, f), out)
 	switch {
 	case o.direct[f.number]:
-		o.linkAttr(f, out)
+		linkAttr(node(rec, f), o.target(f.path), out)
 		return forever
 	case f.isDir():
 		return forever
@@ -148,11 +159,14 @@ func (o *own) Readlink(in *fuse.InHeader) ([]byte, fuse.Status) {
 	if in.NodeId == selfNode {
 		return o.self(in.Pid)
 	}
-	_, f := o.at(in.NodeId)
+	rec, f := o.at(in.NodeId)
+	if link := o.cpuLink(in.NodeId); rec != nil && f == nil && link != "" {
+		return []byte(link), fuse.OK
+	}
 	if f == nil || !o.direct[f.number] {
 		return nil, fuse.EINVAL
 	}
-	return []byte(o.target(f)), fuse.OK
+	return []byte(o.target(f.path)), fuse.OK
 }
 
 // self says where a caller's own files are.
@@ -200,6 +214,9 @@ func (o *own) ReadDir(in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 		entries[1].Ino = ctNode
 		if up := o.tree.parents[d.number]; up != d {
 			entries[1].Ino = node(rec, up)
+		}
+		if d.number == cpuDirNumber {
+			return o.listCPUs(rec, entries, in.Offset, out)
 		}
 		for _, f := range o.tree.children[d.number] {
 			mode := f.mode

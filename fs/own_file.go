@@ -8,13 +8,14 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// linkAttr makes a file that may not be kept a link to the other mount.
-func (o *own) linkAttr(f *file, out *fuse.Attr) {
+// linkAttr is for what may not be kept: its name is a link to the other mount.
+func linkAttr(ino uint64, target string, out *fuse.Attr) {
+	out.Ino, out.Nlink, out.Blksize = ino, 1, pageSize
 	out.Mode = syscall.S_IFLNK | 0o777
-	out.Size = uint64(len(o.target(f)))
+	out.Size = uint64(len(target))
 }
 
-func (o *own) target(f *file) string { return path.Join(o.shared, f.path) }
+func (o *own) target(name string) string { return path.Join(o.shared, name) }
 
 // fileAttr gives size and mtime of the text that the next READ will have, with fresh a text of this tick, and how long they hold:
 // without it for no time.

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -41,6 +42,9 @@ func (r *records) of(v *view) (*record, error) {
 	if rec := r.byView[v]; rec != nil {
 		return rec, nil
 	}
+	if r.last >= maxRecord {
+		return nil, errNumbers
+	}
 	rec := &record{number: r.last + 1, view: v}
 	if err := r.table.put(rec.number, v.container.ID()); err != nil {
 		return nil, fmt.Errorf("table of containers: %w", err)
@@ -49,6 +53,8 @@ func (r *records) of(v *view) (*record, error) {
 	r.add(rec)
 	return rec, nil
 }
+
+var errNumbers = errors.New("every number of a container has been given once: restart lensfs with no container running")
 
 func (r *records) add(rec *record) {
 	rec.name = r.freeName(rec.view.container)

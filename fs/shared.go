@@ -27,6 +27,9 @@ const forever = 24 * time.Hour
 
 func (s *shared) Lookup(in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	f := s.tree.child(in.NodeId, name)
+	if f == nil && passes(in.NodeId) {
+		return s.lookupCPU(in, name, out)
+	}
 	if f == nil {
 		out.SetEntryTimeout(forever) // node id 0: it does not exist, and need not be asked for again
 		return fuse.OK
@@ -40,7 +43,7 @@ func (s *shared) Lookup(in *fuse.InHeader, name string, out *fuse.EntryOut) fuse
 func (s *shared) GetAttr(in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	f := s.tree.file(in.NodeId)
 	if f == nil {
-		return fuse.ENOENT
+		return s.cpuAttr(in.NodeId, out)
 	}
 	out.SetTimeout(s.attr(f, in.Pid, &out.Attr))
 	return fuse.OK
@@ -52,6 +55,9 @@ func (s *shared) GetAttr(in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 // that this caller will read, asked for each time: tail starts at its end.
 func (s *shared) attr(f *file, pid uint32, out *fuse.Attr) time.Duration {
 	fillAttr(f, f.number, out)
+	if f.number == cpuDirNumber {
+		return s.render.hostAttr(f.number, out)
+	}
 	if f.isDir() {
 		return forever
 	}
@@ -101,19 +107,28 @@ const fuseReadLockOwner = 1 << 1
 // meminfo to another's sendfile that way). EINVAL is what makes cat, cp and busybox fall back from splicing to reading.
 func (s *shared) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	f := s.tree.file(in.NodeId)
-	if f == nil {
+	if f == nil && !passes(in.NodeId) {
 		return 0, fuse.ENOENT
 	}
-	if f.isDir() {
+	if f != nil && f.isDir() {
 		return 0, fuse.EISDIR
 	}
 	if in.ReadFlags&fuseReadLockOwner == 0 {
 		return 0, fuse.EINVAL
 	}
 	s.render.stats.Requests.Add(1)
-	n, err := s.handles.get(in.Fh).read(buf, in.Offset, func() (*snapshot, error) {
-		return s.render.lock(s.render.of(in.Pid), f, false)
-	})
+	h := s.handles.get(in.Fh)
+	n := 0
+	var err error
+	if f == nil {
+		n, err = h.readText(buf, in.Offset, func(dst []byte) ([]byte, error) {
+			return s.render.cpus.Read(dst, in.NodeId, s.render.resolver.Of(in.Pid))
+		})
+	} else {
+		n, err = h.read(buf, in.Offset, func() (*snapshot, error) {
+			return s.render.lock(s.render.of(in.Pid), f, false)
+		})
+	}
 	if err != nil {
 		return 0, status(err)
 	}
@@ -123,6 +138,9 @@ func (s *shared) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 func (s *shared) Release(in *fuse.ReleaseIn) { s.handles.release(in.Fh) }
 
 func (s *shared) OpenDir(in *fuse.OpenIn) fuse.Status {
+	if passes(in.NodeId) {
+		return fuse.OK
+	}
 	f := s.tree.file(in.NodeId)
 	if f == nil {
 		return fuse.ENOENT
@@ -134,6 +152,9 @@ func (s *shared) OpenDir(in *fuse.OpenIn) fuse.Status {
 }
 
 func (s *shared) ReadDir(in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	if passes(in.NodeId) {
+		return s.listCPUs(in, out)
+	}
 	f := s.tree.file(in.NodeId)
 	if f == nil {
 		return fuse.ENOENT
@@ -163,6 +184,5 @@ func (s *shared) StatFs(out *fuse.StatfsOut) { statFs(out) }
 
 func statFs(out *fuse.StatfsOut) { out.Bsize, out.Frsize, out.NameLen = 4096, 4096, 255 }
 
-// Readlink is never asked for, nor is a FORGET of use: there are no links, and nothing is remembered of who knows a node.
-func (s *shared) Readlink(*fuse.InHeader) ([]byte, fuse.Status) { return nil, fuse.EINVAL }
-func (s *shared) Forget(uint64, uint64)                         {}
+// Forget has nothing to do: what a node means can be worked out from its number.
+func (s *shared) Forget(uint64, uint64) {}

@@ -11,12 +11,14 @@ import (
 	"lensfs/cgroupview"
 	"lensfs/fs/conn"
 	"lensfs/procview"
+	"lensfs/sysview"
 )
 
 // renderer makes the snapshots. Both mounts share them, so that a container's file is rendered at most once a tick however many read it.
 type renderer struct {
 	resolver *cgroupview.Resolver
 	host     *procview.Host
+	cpus     *sysview.Dir
 	views    sync.Map // *cgroupview.Container → *view
 	stats    *Stats
 	faults   faultLog

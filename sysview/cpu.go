@@ -12,6 +12,20 @@ func Online(dst []byte, container *cgroupview.Container) ([]byte, error) {
 	return appendList(dst, &cpus), nil
 }
 
+// Offline appends /sys/devices/system/cpu/offline: the CPUs that exist for the container and are not shown. Where it sees all, that is an empty line.
+func Offline(dst []byte, container *cgroupview.Container) ([]byte, error) {
+	others, err := container.Possible()
+	if err != nil {
+		return dst, err
+	}
+	shown, err := container.CPUs()
+	if err != nil {
+		return dst, err
+	}
+	others.Subtract(&shown)
+	return appendList(dst, &others), nil
+}
+
 func appendList(dst []byte, cpus *cgroupview.CPUSet) []byte {
 	return append(cpus.Append(dst), '\n')
 }

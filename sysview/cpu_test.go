@@ -1,8 +1,6 @@
 package sysview
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -39,45 +37,46 @@ func TestAppendListAllocs(t *testing.T) {
 
 // TestOnline is about what fails; what is shown is among the cases of package procview.
 func TestOnline(t *testing.T) {
-	root := t.TempDir()
-	for name, text := range map[string]string{
-		"proc/self/mountinfo":              "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
-		"proc/uptime":                      "5000.00 30000.00\n",
-		"proc/50/cgroup":                   "0::/a\n",
-		"sys/devices/system/cpu/online":    "0-7\n",
-		"sys/fs/cgroup/cgroup.controllers": "cpuset cpu\n",
-		"sys/fs/cgroup/a/cpu.max":          "150000 100000\n",
-	} {
-		path := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	_, c, root := newDir(t, hostOf(upTo(8)...), "2-5", false)
+	quota := func(text string) {
+		write(t, root, map[string]string{"sys/fs/cgroup/a/cpu.max": text + "\n"})
+		wait()
 	}
-	for _, pid := range []string{"self", "50"} {
-		dir := filepath.Join(root, "proc", pid, "ns")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink("pid:[4026531836]", filepath.Join(dir, "pid")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r, err := cgroupview.New(cgroupview.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := Online([]byte("x"), r.Of(50)); string(got) != "x0-1\n" || err != nil {
+	quota("150000 100000")
+	if got, err := Online([]byte("x"), c); string(got) != "x2-3\n" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if err := os.WriteFile(filepath.Join(root, "sys/fs/cgroup/a/cpu.max"), []byte("150000\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(2 * time.Millisecond) // what was read together with the last is the same
-	if got, err := Online([]byte("x"), r.Of(50)); string(got) != "x" || err == nil {
+	quota("150000")
+	if got, err := Online([]byte("x"), c); string(got) != "x" || err == nil {
 		t.Errorf("after an error: got %q, %v", got, err)
+	}
+}
+
+// wait lets time go by: what was read together with the last is the same.
+func wait() { time.Sleep(2 * time.Millisecond) }
+
+// TestOffline: possible CPUs that are not shown, and what the host has switched off is among them.
+func TestOffline(t *testing.T) {
+	for _, c := range []struct {
+		online, possible, shown, want string
+		hide                          bool
+	}{
+		{"0-7", "0-7", "2-5", "0-1,6-7\n", false},
+		{"0-7", "0-7", "0-7", "\n", false},
+		{"0-2", "0-7", "1", "0,2-7\n", false},
+		{"0,2-3,7", "0-15", "0,3", "1-2,4-15\n", false},
+		{"0-7", "0-7", "2-5", "\n", true},
+		{"0", "", "0", "\n", false}, // a tree of files without possible
+	} {
+		files := hostOf(0)
+		files["online"], files["possible"] = c.online+"\n", c.possible+"\n"
+		if c.possible == "" {
+			delete(files, "possible")
+		}
+		_, container, _ := newDir(t, files, c.shown, c.hide)
+		if got, err := Offline([]byte("x"), container); string(got) != "x"+c.want || err != nil {
+			t.Errorf("%+v: got %q, %v", c, got, err)
+		}
 	}
 }
 

@@ -53,6 +53,7 @@ func (d *Dir) Path() string { return d.path }
 type Buffer struct {
 	path   []byte
 	text   []byte
+	name   []byte
 	digits [26]byte // of "4294967295/task/4294967295"
 }
 
@@ -60,6 +61,12 @@ type Buffer struct {
 func (b *Buffer) Pid(pid uint32) string {
 	digits := strconv.AppendUint(b.digits[:0], uint64(pid), 10)
 	return unsafe.String(&digits[0], len(digits))
+}
+
+// Numbered writes a directory's name that ends in a number, as in "cpu12". It stands until the next use.
+func (b *Buffer) Numbered(prefix string, n int) string {
+	b.name = strconv.AppendInt(append(b.name[:0], prefix...), int64(n), 10)
+	return unsafe.String(&b.name[0], len(b.name))
 }
 
 var buffers = sync.Pool{New: func() any { return &Buffer{path: make([]byte, 0, 512), text: make([]byte, 0, 4096)} }}

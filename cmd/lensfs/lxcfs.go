@@ -41,6 +41,7 @@ func lxcfsCommand() *cobra.Command {
 	f.StringVarP(&o.pidfile, "pidfile", "p", "", "write the process number to this `file` (default DIR of --runtime-dir/lxcfs.pid)")
 	f.BoolVarP(&o.noSwap, "disable-swap", "u", false, "show no swap")
 	f.BoolVar(&o.noZswap, "disable-zswap", false, "show no compressed swap")
+	f.BoolVarP(&o.loadavg, "enable-loadavg", "l", false, "sample each container's load; without it they see the host's load averages")
 	f.BoolVar(&cfs, "enable-cfs", false, "let a CPU quota limit the CPUs shown")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "/run", "keep state in this `directory`")
 	f.BoolP("version", "v", false, "print the version")
@@ -49,7 +50,7 @@ func lxcfsCommand() *cobra.Command {
 			f.StringP("options", "o", "", "no meaning here: "+why)
 			continue
 		}
-		short := map[string]string{"enable-loadavg": "l", "single-threaded": "s"}[name]
+		short := map[string]string{"single-threaded": "s"}[name]
 		f.BoolP(name, short, false, "no meaning here: "+why)
 	}
 	return cmd
@@ -58,7 +59,6 @@ func lxcfsCommand() *cobra.Command {
 // meaningless are the options of LXCFS that lensfs takes without doing anything, with the reason.
 var meaningless = map[string]string{
 	"o":               "lensfs mounts without libfuse, which these are for",
-	"enable-loadavg":  "lensfs has no loadavg",
 	"single-threaded": "LXCFS ignores it too",
 	"enable-pidfd":    "lensfs always uses them",
 	"enable-cgroup":   "containers have cgroup namespaces since Linux 4.6",

@@ -42,7 +42,7 @@ func rootCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lensfs",
 		Short: "Show every container its own machine",
-		Long: "lensfs serves /proc/meminfo, /proc/cpuinfo, /proc/uptime and /sys/devices/system/cpu/online as each container should see them:\n" +
+		Long: "lensfs serves /proc/meminfo, /proc/cpuinfo, /proc/uptime and /sys/devices/system/cpu as each container should see them:\n" +
 			"with its own memory, CPUs and age instead of the host's.",
 		Version:       version + " (" + goVersion() + ")",
 		SilenceErrors: true,

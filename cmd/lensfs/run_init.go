@@ -59,7 +59,31 @@ func mountViews(source string) error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	return errors.Join(bindFiles(filepath.Join(source, "proc"), "/proc"), bindFiles(filepath.Join(source, "sys/devices/system/cpu"), "/sys/devices/system/cpu"))
+	return errors.Join(bindFiles(filepath.Join(source, "proc"), "/proc"), bindCPUs(filepath.Join(source, cpuDir)))
+}
+
+const cpuDir = "/sys/devices/system/cpu"
+
+// bindCPUs binds the whole directory of the shared tree, to which the links in an own view lead, and the view's own files over it.
+func bindCPUs(views string) error {
+	uevent, err := filepath.EvalSymlinks(filepath.Join(views, "uevent"))
+	if errors.Is(err, os.ErrNotExist) { // the daemon's host has no such directory
+		return bindFiles(views, cpuDir)
+	}
+	if err != nil {
+		return fmt.Errorf("views: %w", err)
+	}
+	if err := bind(filepath.Dir(uevent), cpuDir); err != nil || filepath.Dir(uevent) == views {
+		return err
+	}
+	return errors.Join(bind(filepath.Join(views, "online"), cpuDir+"/online"), bind(filepath.Join(views, "offline"), cpuDir+"/offline"))
+}
+
+func bind(from, to string) error {
+	if err := unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", to, err)
+	}
+	return nil
 }
 
 // bindFiles binds each file of from over its namesake in to.
@@ -73,8 +97,8 @@ func bindFiles(from, to string) error {
 		if _, err := os.Lstat(target); err != nil {
 			continue // this kernel has no such file, so the container has none
 		}
-		if err := unix.Mount(filepath.Join(from, e.Name()), target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-			return fmt.Errorf("bind %s: %w", target, err)
+		if err := bind(filepath.Join(from, e.Name()), target); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -30,6 +30,8 @@ type serveOptions struct {
 	quota      string
 	noSwap     bool
 	noZswap    bool
+	hideCPUs   bool
+	loadavg    bool
 	debug      bool
 	hostRoot   string
 }
@@ -46,6 +48,8 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&o.tree, "tree", "/var/lib/lxcfs", "mount the shared tree, which LXC and Incus expect, on this `directory`")
 	f.StringVar(&o.views, "views", "/run/lensfs", "mount each container's own view on this `directory`; \"\" for none")
 	f.StringVar(&o.quota, "cpu-quota", "min", "what a CPU quota does to the CPUs shown: `mode` min (the smaller of it and the cpuset), ignore, first (even beyond the cpuset)")
+	f.BoolVar(&o.hideCPUs, "hide-cpus", false, "leave the CPUs that a container is not shown out of its /sys/devices/system/cpu, instead of showing them switched off")
+	f.BoolVar(&o.loadavg, "loadavg", true, "sample each container's load; without it they see the host's load averages")
 	f.StringVar(&o.pidfile, "pidfile", "", "write the process number to this `file`")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "/run", "keep state in this `directory`")
 	f.BoolVar(&o.debug, "debug", false, "write every request to standard error")
@@ -75,7 +79,7 @@ func serve(ctx context.Context, o serveOptions) error {
 		OwnViews: o.views,
 		OwnSpare: o.viewsSpare,
 		StateDir: filepath.Join(o.runtimeDir, "lensfs.state"),
-		Views:    fs.Views{Quota: quota, NoSwap: o.noSwap, NoZswap: o.noZswap, Host: o.hostRoot},
+		Views:    fs.Views{Quota: quota, NoSwap: o.noSwap, NoZswap: o.noZswap, HideCPUs: o.hideCPUs, NoLoadavg: !o.loadavg, Host: o.hostRoot},
 		Debug:    o.debug,
 	})
 	if err != nil {

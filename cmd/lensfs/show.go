@@ -13,6 +13,7 @@ import (
 func showCommand() *cobra.Command {
 	var pid uint32
 	var quota string
+	var hideCPUs bool
 	cmd := &cobra.Command{
 		Use:     "show FILE…",
 		Short:   "Print what a process would read, without a mount",
@@ -27,7 +28,7 @@ func showCommand() *cobra.Command {
 				return fmt.Errorf("--pid %d: there is no such process", pid)
 			}
 			for _, file := range files {
-				text, err := fs.Show(pid, fs.Views{Quota: mode}, file)
+				text, err := fs.Show(pid, fs.Views{Quota: mode, HideCPUs: hideCPUs}, file)
 				if err != nil {
 					return err
 				}
@@ -40,5 +41,6 @@ func showCommand() *cobra.Command {
 	}
 	cmd.Flags().Uint32Var(&pid, "pid", uint32(os.Getpid()), "the `process` that would read (default: this one)")
 	cmd.Flags().StringVar(&quota, "cpu-quota", "min", "as in serve: `mode` min, ignore, first")
+	cmd.Flags().BoolVar(&hideCPUs, "hide-cpus", false, "as in serve")
 	return cmd
 }
