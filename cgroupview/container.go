@@ -51,6 +51,14 @@ type ID struct {
 // ID is all zero for the host.
 func (c *Container) ID() ID { return ID{Namespace: c.ns, Init: c.init, Start: c.start} }
 
+// Runs says whether the init of a container that was known earlier still does.
+func (r *Resolver) Runs(id ID) bool {
+	b := kfile.GetBuffer()
+	defer b.Put()
+	start, err := r.startTime(b, id.Init)
+	return err == nil && start == id.Start
+}
+
 // IsHost says that the container is a part of the host: it has no init of its own.
 func (c *Container) IsHost() bool { return c.ns == 0 }
 

@@ -84,6 +84,16 @@ func (s *CPUSet) Next(n int) int {
 	return -1
 }
 
+// end is above every CPU of the set.
+func (s *CPUSet) end() int {
+	for i := s.top - 1; i >= 0; i-- {
+		if w := s.bits[i]; w != 0 {
+			return i*64 + bits.Len64(w)
+		}
+	}
+	return 0
+}
+
 // nextAround is Next, and from the beginning again behind the last CPU.
 func (s *CPUSet) nextAround(n int) int {
 	if next := s.Next(n); next >= 0 {

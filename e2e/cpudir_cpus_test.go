@@ -20,7 +20,7 @@ func fakeHost(t *testing.T, cpus int) string {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"meminfo", "cpuinfo", "uptime"} {
+	for _, name := range []string{"meminfo", "cpuinfo", "uptime", "stat", "loadavg"} {
 		text, err := os.ReadFile("/proc/" + name)
 		if err != nil {
 			t.Fatal(err)

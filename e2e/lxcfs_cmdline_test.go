@@ -48,8 +48,8 @@ func TestLxcfsOptions(t *testing.T) {
 		{nil, nil, pidfile},
 		{[]string{"-f"}, nil, pidfile},
 		{[]string{"--foreground"}, nil, pidfile},
-		{[]string{"-l"}, []string{"enable-loadavg"}, pidfile},
-		{[]string{"--enable-loadavg"}, []string{"enable-loadavg"}, pidfile},
+		{[]string{"-l"}, nil, pidfile},
+		{[]string{"--enable-loadavg"}, nil, pidfile},
 		{[]string{"-s"}, []string{"single-threaded"}, pidfile},
 		{[]string{"-o", "allow_other,nonempty"}, []string{"options"}, pidfile},
 		{[]string{"-oallow_other"}, []string{"options"}, pidfile},
@@ -64,11 +64,11 @@ func TestLxcfsOptions(t *testing.T) {
 		{[]string{"-pDIR/other"}, nil, "other"},
 		{[]string{"--pidfile", "DIR/other"}, nil, "other"},
 		{[]string{"--pidfile=DIR/other"}, nil, "other"},
-		{[]string{"-fl"}, []string{"enable-loadavg"}, pidfile},
+		{[]string{"-fl"}, nil, pidfile},
 		{[]string{"-sfu"}, []string{"single-threaded"}, pidfile},
-		{[]string{"-flpDIR/other"}, []string{"enable-loadavg"}, "other"},
+		{[]string{"-flpDIR/other"}, nil, "other"},
 		{[]string{"-f", "-l", "-s", "-u", "-o", "x", "--enable-cfs", "--enable-pidfd", "--enable-cgroup", "--enable-psi-poll", "--disable-zswap", "-p", "DIR/other"},
-			[]string{"enable-loadavg", "single-threaded", "options", "enable-pidfd", "enable-cgroup", "enable-psi-poll"}, "other"},
+			[]string{"single-threaded", "options", "enable-pidfd", "enable-cgroup", "enable-psi-poll"}, "other"},
 	} {
 		d := lxcfs(t, c.options...)
 		if n := strings.Count(d.log.String(), "WARN"); n != len(c.warns) {

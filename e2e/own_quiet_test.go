@@ -122,7 +122,7 @@ func TestOwnViewOfALargeHost(t *testing.T) {
 	needRoot(t)
 	const cpus = 256
 	root := tempDir(t)
-	for _, name := range []string{"meminfo", "cpuinfo", "uptime"} {
+	for _, name := range []string{"meminfo", "cpuinfo", "uptime", "stat", "loadavg"} {
 		text, err := os.ReadFile("/proc/" + name)
 		if err != nil {
 			t.Fatal(err)

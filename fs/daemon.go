@@ -86,6 +86,9 @@ func (d *Daemon) mountAll(cfg Config) error {
 	if err != nil {
 		return err
 	}
+	if d.render.keep, err = openKeep(stateFile(cfg, shared.dir, "kept"), d.render.resolver.MaxCPUs(), d.render.resolver.Runs); err != nil {
+		return err
+	}
 	if cfg.OwnViews == "" {
 		return nil
 	}
@@ -122,6 +125,11 @@ func (d *Daemon) mount(cfg Config, dir string, fs conn.Handler) (*mountpoint, er
 	return m, nil
 }
 
+// stateFile gives the path of what is to be known of the mount on dir by the next daemon there.
+func stateFile(cfg Config, dir, what string) string {
+	return filepath.Join(cfg.StateDir, url.PathEscape(dir)+"."+what)
+}
+
 // mountOwn mounts the containers' own views. shared is where the other mount is.
 func (d *Daemon) mountOwn(cfg Config, tree *tree, large largeFiles, shared string) error {
 	o := &own{tree: tree, render: d.render, shared: shared, direct: large}
@@ -129,7 +137,7 @@ func (d *Daemon) mountOwn(cfg Config, tree *tree, large largeFiles, shared strin
 	if err != nil {
 		return err
 	}
-	if d.table, err = newTable(filepath.Join(cfg.StateDir, url.PathEscape(m.dir)+".table")); err != nil {
+	if d.table, err = newTable(stateFile(cfg, m.dir, "table")); err != nil {
 		return err
 	}
 	o.records, o.notify, d.own = newRecords(d.table), m.conn, o
@@ -209,6 +217,9 @@ func (d *Daemon) release() error {
 	var errs []error
 	for _, m := range d.mounts {
 		errs = append(errs, m.unmount())
+	}
+	if d.render.keep != nil {
+		errs = append(errs, d.render.keep.close())
 	}
 	if d.table != nil {
 		errs = append(errs, d.table.discard())

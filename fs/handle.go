@@ -53,8 +53,11 @@ func (t *handles) release(fh uint64) {
 	if h == nil {
 		return
 	}
+	h.mu.Lock() // nobody reads any more; but that is the kernel's word only
 	h.size, h.text = 0, h.text[:0]
-	if cap(h.text) <= maxKept {
+	keep := cap(h.text) <= maxKept
+	h.mu.Unlock()
+	if keep {
 		t.pool.Put(h)
 	}
 }

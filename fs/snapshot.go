@@ -20,6 +20,8 @@ type renderer struct {
 	host     *procview.Host
 	cpus     *sysview.Dir
 	views    sync.Map // *cgroupview.Container → *view
+	making   sync.Mutex
+	keep     *keep // nil: nothing outlives the daemon
 	stats    *Stats
 	faults   faultLog
 }
@@ -44,13 +46,27 @@ func (r *renderer) view(c *cgroupview.Container) *view {
 	if v, ok := r.views.Load(c); ok {
 		return v.(*view)
 	}
-	v, _ := r.views.LoadOrStore(c, &view{container: c})
-	return v.(*view)
+	r.making.Lock()
+	defer r.making.Unlock()
+	if v, ok := r.views.Load(c); ok {
+		return v.(*view)
+	}
+	if r.keep != nil && !c.IsHost() { // before anybody has read its numbers
+		if err := r.keep.adopt(c); err != nil {
+			r.faults.report("kept numbers", err)
+		}
+	}
+	v := &view{container: c}
+	r.views.Store(c, v)
+	return v
 }
 
 // sweep forgets the containers that have ended and tells of those that had a view.
 func (r *renderer) sweep(ended func(*view)) {
 	r.resolver.Sweep(func(c *cgroupview.Container) {
+		if r.keep != nil {
+			r.keep.release(c)
+		}
 		if v, ok := r.views.LoadAndDelete(c); ok {
 			ended(v.(*view))
 		}
