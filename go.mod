@@ -7,7 +7,7 @@ require (
 	github.com/containerd/cgroups/v3 v3.1.3
 	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/docker/go-units v0.5.0
-	github.com/hanwen/go-fuse/v2 v2.10.1 // pinned: from v2.11 on it allocates ten objects more for every request
+	github.com/hanwen/go-fuse/v2 v2.10.1 // types of the protocol; pinned: from v2.11 on its server, the floor in bench, allocates ten objects more for every request
 	github.com/jedib0t/go-pretty/v6 v6.8.3
 	github.com/moby/sys/mountinfo v0.7.3
 	github.com/opencontainers/runtime-spec v1.3.0

@@ -48,7 +48,7 @@ func serveEmpty(args []string) int {
 
 // serve mounts as lensfs does. Where lensfs changes its options, these have to follow, or they are no floor.
 func (e *empty) serve(dir string) error {
-	const maxRead = 64 << 10
+	const maxRead = 32 << 10
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}

@@ -200,6 +200,16 @@ func (d *Daemon) sweepNowAndThen() {
 	}
 }
 
+// ToggleHost has every container shown the host's own values from now on, or its own again, and says which.
+func (d *Daemon) ToggleHost() (host bool) {
+	u := &d.render.unveiled
+	for {
+		if was := u.Load(); u.CompareAndSwap(was, !was) {
+			return !was
+		}
+	}
+}
+
 // String says what the daemon found, for the log.
 func (d *Daemon) String() string { return d.render.resolver.String() }
 

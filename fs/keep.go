@@ -147,7 +147,7 @@ func (k *keep) release(c *cgroupview.Container) {
 	k.free = append(k.free, slot)
 }
 
-// close leaves everything to the next daemon.
+// close leaves everything to the next daemon, if there is anything.
 func (k *keep) close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -158,6 +158,9 @@ func (k *keep) close() error {
 	var errs []error
 	for _, chunk := range k.chunks {
 		errs = append(errs, unix.Munmap(chunk))
+	}
+	if len(k.used)+len(k.left) == 0 {
+		errs = append(errs, os.Remove(k.file.Name()))
 	}
 	k.used, k.chunks = nil, nil
 	return errors.Join(append(errs, k.file.Close())...)

@@ -122,7 +122,7 @@ func (s *shared) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	var err error
 	if f == nil {
 		n, err = h.readText(buf, in.Offset, func(dst []byte) ([]byte, error) {
-			return s.render.cpus.Read(dst, in.NodeId, s.render.resolver.Of(in.Pid))
+			return s.render.cpus.Read(dst, in.NodeId, s.render.shown(s.render.resolver.Of(in.Pid)))
 		})
 	} else {
 		n, err = h.read(buf, in.Offset, func() (*snapshot, error) {

@@ -21,7 +21,8 @@ type renderer struct {
 	cpus     *sysview.Dir
 	views    sync.Map // *cgroupview.Container → *view
 	making   sync.Mutex
-	keep     *keep // nil: nothing outlives the daemon
+	keep     *keep       // nil: nothing outlives the daemon
+	unveiled atomic.Bool // everybody is shown the host's values
 	stats    *Stats
 	faults   faultLog
 }
@@ -89,7 +90,7 @@ func (r *renderer) lock(v *view, f *file, anew bool) (*snapshot, error) {
 		return s, nil
 	}
 	v.container.Look()
-	text, err := r.render(s.text[:0], f, v.container)
+	text, err := r.render(s.text[:0], f, r.shown(v.container))
 	if err == nil {
 		s.text, s.at = text, now
 		r.stats.Rendered.Add(1)
@@ -109,6 +110,14 @@ func (r *renderer) lock(v *view, f *file, anew bool) (*snapshot, error) {
 	r.stats.HostText.Add(1)
 	s.text, s.at = text, now
 	return s, nil
+}
+
+// shown gives the container whose values a container is to see.
+func (r *renderer) shown(c *cgroupview.Container) *cgroupview.Container {
+	if r.unveiled.Load() {
+		return r.resolver.Host()
+	}
+	return c
 }
 
 // render calls the source. A panic in it is an error of this one file: the daemon serves every container of the host.

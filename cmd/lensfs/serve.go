@@ -69,8 +69,11 @@ func serve(ctx context.Context, o serveOptions) error {
 	}
 	ctx, stop := signal.NotifyContext(orBackground(ctx), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
-	// LXCFS reloads itself and shows the host's values on these; nobody who sends them expects the daemon to end.
-	signal.Ignore(syscall.SIGUSR1, syscall.SIGUSR2)
+	// LXCFS reloads itself on SIGUSR1, and shows everybody the host's values on SIGUSR2 until the next one: its test-suite does that.
+	signal.Ignore(syscall.SIGUSR1)
+	toggle := make(chan os.Signal, 1)
+	signal.Notify(toggle, syscall.SIGUSR2)
+	defer signal.Stop(toggle)
 	raiseFileLimit()
 	tuneRuntime()
 
@@ -93,13 +96,23 @@ func serve(ctx context.Context, o serveOptions) error {
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		slog.Warn("systemd was not told that lensfs is ready", "err", err)
 	}
-	select {
-	case <-ctx.Done():
-		slog.Info("ending: told to by a signal")
-	case <-d.Ended():
-		err = fmt.Errorf("the kernel has ended the connection of %s: somebody unmounted or aborted it", o.tree)
-	}
+	err = untilEnd(ctx, d, toggle, o.tree)
 	return errors.Join(err, d.Close(), pidfile.remove())
+}
+
+// untilEnd waits for the daemon's end, and does what signals ask for meanwhile.
+func untilEnd(ctx context.Context, d *fs.Daemon, toggle <-chan os.Signal, tree string) error {
+	for {
+		select {
+		case <-toggle:
+			slog.Info("told to by a signal", "containers are shown the host's values", d.ToggleHost())
+		case <-ctx.Done():
+			slog.Info("ending: told to by a signal")
+			return nil
+		case <-d.Ended():
+			return fmt.Errorf("the kernel has ended the connection of %s: somebody unmounted or aborted it", tree)
+		}
+	}
 }
 
 func orBackground(ctx context.Context) context.Context {
