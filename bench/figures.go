@@ -27,7 +27,7 @@ func (r *report) figures() (all []figure, err error) {
 		add(fmt.Sprintf("How long a read of %s takes: %s, %s", shortName(r.Files[0]), w.mode, plural(w.threads, "thread")),
 			"All rounds together. Each mark to the right leaves a tenth of the reads: the slowest tenth, hundredth, thousandth.", r.distribution(w))
 	}
-	add("Fleet: what a read costs the daemon", "CPU time of the daemon for a thousand reads, each container reading every file once a second. "+dots, r.fleetPlot(cpuPerRead, 1e-3, "ms of CPU for 1000 reads", true))
+	add("Fleet: what a read costs the daemon", "CPU time of the daemon for a thousand reads, each container reading meminfo, stat, uptime and cpu/online once a second. "+dots, r.fleetPlot(cpuPerRead, 1e-3, "ms of CPU for 1000 reads", true))
 	add("Fleet: memory of the daemon", "Resident memory. The shared tree and the own views are served by one daemon.", r.fleetPlot(rss, 1e-6, "MB", false))
 	add("Fleet: how long the readers wait", "Round: median. Triangle: p99.", r.waits())
 	add(fmt.Sprintf("Noisy neighbour: reads of %s beside one that reads in a loop with %d threads", shortName(r.Files[0]), noisyThreads),

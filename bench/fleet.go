@@ -10,9 +10,12 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Scenario 2: many containers, each of which reads all files once a second.
+// Scenario 2: many containers, each of which reads once a second what a monitoring program reads.
 
 const pollEvery = time.Second
+
+// polled are the files that are read, of those that the whole run is about.
+var polled = []string{"proc/meminfo", "proc/stat", "proc/uptime", "sys/devices/system/cpu/online"}
 
 // fleetKinds are the kinds worth a crowd; a file on tmpfs is no better floor there than the kernel's.
 func (b *bench) fleetKinds() []*kind {
@@ -69,9 +72,12 @@ func (b *bench) poll(k *kind, all []*container) error {
 	replies, errs := make([]reply, len(all)), make([]error, len(all))
 	var files []string
 	for _, f := range b.files {
-		if _, ok := all[0].shown[k.Name][f]; ok {
+		if _, ok := all[0].shown[k.Name][f]; ok && slices.Contains(polled, f) {
 			files = append(files, f)
 		}
+	}
+	if len(files) == 0 {
+		return nil // a run that is about other files
 	}
 	before := k.server.cpu()
 	started := time.Now()

@@ -58,7 +58,7 @@ func parseFlags(args []string) (config, error) {
 	f.BoolVar(&c.quick, "quick", false, "a run of less than a minute: does it work, and does the direction hold?")
 	f.BoolVar(&c.strict, "strict", false, "exit status 1 when a goal is missed (with -quick: by far)")
 	f.IntVar(&c.rounds, "rounds", 0, "how often everything is measured (default 9; with -quick 2; the fleet 3 and 1)")
-	files := f.String("files", "meminfo,cpuinfo,uptime,cpu/online", "the `files` to read, by commas")
+	files := f.String("files", "meminfo,cpuinfo,stat,uptime,loadavg,diskstats,swaps,cpu/online", "the `files` to read, by commas")
 	scenarios := f.String("scenarios", strings.Join(scenarioNames, ","), "the `scenarios` to run, by commas")
 	f.StringVar(&c.lensfs, "lensfs", "out/lensfs", "the lensfs `program`")
 	f.StringVar(&c.lxcfs, "lxcfs", "lxcfs", "the LXCFS `program`; \"\" for none")

@@ -37,7 +37,7 @@ func hasDaemon(kind string) bool { return kind != kernel && kind != tmpfs }
 
 func (r *report) fleetSheet() sheet {
 	s := sheet{
-		Title: "Fleet: every container reads every file once a second",
+		Title: "Fleet: every container reads meminfo, stat, uptime and cpu/online once a second",
 		Note: "CPU is the daemon's, for a thousand reads (open, read to the end, close). RSS is the daemon's; shared tree and own views are one daemon's. Left out: turns that a reader " +
 			"had to leave out, since its last took more than a second.",
 		Head: []string{"containers", "", "CPU/1000 reads, ms", "of a core", "RSS, MB", "p50, µs", "p99, µs", "p99.9, µs", "reads", "left out"}, Words: 2,
