@@ -27,8 +27,8 @@ const (
 	MaxRead = 32 << 10
 	// maxBackground is how many RELEASEs may be on their way: those of one container must not hold up another's.
 	maxBackground = 128
-	// maxReaders bounds how many requests are being answered at a time, and with it what bursts leave behind in memory.
-	maxReaders = 32
+	// maxIdle bounds how many readers a burst leaves behind. How many are busy is not bounded: one may wait for the kernel until another has answered.
+	maxIdle = 8
 )
 
 // Conn is one connection, served by readers: goroutines that each take a request, answer it and take the next.
@@ -40,7 +40,6 @@ type Conn struct {
 	stats   *Stats
 	debug   bool
 
-	readers atomic.Int32
 	idle    atomic.Int32 // readers that wait for a request
 	running sync.WaitGroup
 }
@@ -76,7 +75,6 @@ func (c *Conn) Serve() {
 }
 
 func (c *Conn) start() {
-	c.readers.Add(1)
 	c.running.Add(1)
 	go func() {
 		defer c.running.Done()
@@ -90,13 +88,17 @@ func (c *Conn) read() {
 	for {
 		c.idle.Add(1)
 		err := c.next(r)
-		if c.idle.Add(-1) == 0 && err == nil && c.readers.Load() < maxReaders {
-			c.start()
-		}
+		left := c.idle.Add(-1)
 		if err != nil {
 			return
 		}
+		if left == 0 {
+			c.start()
+		}
 		c.answer(r)
+		if c.idle.Load() >= maxIdle {
+			return
+		}
 	}
 }
 
