@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func init() { roles["compare"] = compare }
+func init() { roles["compare"] = compareTrees }
 
 // Fields that differ must be explained by a row of docs/differences.md. LENSFS_SEED chooses other containers, LENSFS_CONTAINERS how many, and LXCFS
 // the program to compare with.
@@ -202,8 +202,8 @@ func (c *compared) end() {
 	}
 }
 
-// compare loads the container, and reads the trees whenever it is told their names.
-func compare(args []string) error {
+// compareTrees loads the container, and reads the trees whenever it is told their names.
+func compareTrees(args []string) error {
 	in := bufio.NewScanner(os.Stdin)
 	fmt.Println(os.Getpid())
 	in.Scan() // when the group is right
