@@ -14,7 +14,7 @@ export LENSFS_CACHE ?= /var/cache/lensfs
 DEMO_DEBS := procps python3
 TEST_DEBS := procps python3 gcc libc6-dev lxc uidmap runc busybox-static attr debootstrap e2fsprogs iproute2 util-linux
 
-.PHONY: build demo test unit root test-vm bench bench-smoke lint closed ci deps-demo deps-test clean
+.PHONY: build demo test unit root differential test-vm bench bench-smoke lint closed ci deps-demo deps-test clean
 
 build: ## the binary, static: out/lensfs
 	mkdir -p out
@@ -31,6 +31,9 @@ unit: ## what needs neither root nor mounts; then again what the race detector d
 
 root: ## real mounts, cgroups and containers on this machine
 	LENSFS_MUST_RUN=1 go test -count=1 -timeout 20m ./e2e
+
+differential: deps-test ## field by field against the LXCFS of this machine, random containers; not a part of ci yet
+	$(find_lxcfs); LXCFS="$$lxcfs" go test -count=1 -tags differential -v -run TestDifferential ./e2e
 
 test-vm: build deps-test ## the same in a virtual machine: systemd, cgroup v2 only, 8 CPUs, swap
 	bash e2e/vm/test.sh out/lensfs
