@@ -53,7 +53,7 @@ func spend([]string) error {
 			for range n {
 				go func() {
 					runtime.LockOSThread()
-					for {
+					for n := 0; ; n++ {
 					}
 				}()
 			}
