@@ -71,7 +71,7 @@ func (c *Container) Age() time.Duration {
 }
 
 func (c *Container) ageAt(now time.Duration) time.Duration {
-	return max(0, now-time.Duration(c.start)*(time.Second/userHZ))
+	return max(0, now-time.Duration(c.start)*tick)
 }
 
 // Young says that the container began less than a second ago: its limits may still be on their way (runc 1.1.5 binds the views before it writes

@@ -90,6 +90,9 @@ func (r *Resolver) readList(b *kfile.Buffer, name string) (CPUSet, error) {
 	return set, r.cpus.Wrap(err, "", name)
 }
 
+// MaxCPUs is above the number of every CPU that this kernel can ever have.
+func (r *Resolver) MaxCPUs() int { return r.possible.end() }
+
 // Possible gives the CPUs that exist for the container, switched on or not: the host's, or with HideCPUs those that it is to see.
 func (c *Container) Possible() (CPUSet, error) {
 	if c.r.hideCPUs {

@@ -104,9 +104,6 @@ func New(o Options) (*Resolver, error) {
 // String tells an operator what was found.
 func (r *Resolver) String() string { return r.layout.String() }
 
-// MaxCPUs is above the number of every CPU that this kernel can ever have.
-func (r *Resolver) MaxCPUs() int { return r.possible.end() }
-
 // Host is the container of those whom nothing limits: the host.
 func (r *Resolver) Host() *Container { return r.host }
 

@@ -22,8 +22,8 @@ func TestToggle(t *testing.T) {
 			c.say("")
 			return c.line()
 		}
-		for _, want := range []string{own, host, own} {
-			if want == host || seen() == host {
+		for i, want := range []string{own, host, own} {
+			if i > 0 {
 				if err := d.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
 					t.Fatal(err)
 				}

@@ -9,7 +9,7 @@ import (
 	"lensfs/procview"
 )
 
-// idle gives what /proc/uptime says of the idle time of testTree's container, read by a daemon that keeps its numbers at path.
+// keptUptime gives what /proc/uptime says of the idle time of testTree's container, as shown by a daemon that keeps its numbers at path.
 func keptUptime(t *testing.T, root, path string) (string, *keep, *cgroupview.Container) {
 	t.Helper()
 	resolver, host, err := Views{Root: root}.open()
