@@ -121,7 +121,7 @@ func (s *Slots) left() (reads, others []slot) {
 func (s *Slots) Busy(dst []uint64) []uint64 {
 	for n := range int(s.used().Load()) {
 		if t := s.at(n); t.length().Load() != 0 {
-			dst = append(dst, (*atomic.Uint64)(unsafe.Pointer(&t.mem[slotHeader+8])).Load())
+			dst = append(dst, t.unique().Load())
 		}
 	}
 	return dst
@@ -137,3 +137,16 @@ func (t slot) length() *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&
 
 // request is the room for a request.
 func (t slot) request() []byte { return t.mem[slotHeader : slotHeader+minReadBuffer] }
+
+// Blame counts against a request that the process which was to answer it had to be ended. Like Busy, it is for another process.
+func (s *Slots) Blame(unique uint64) {
+	for n := range int(s.used().Load()) {
+		if t := s.at(n); t.length().Load() != 0 && t.unique().Load() == unique {
+			t.tries().Add(1)
+		}
+	}
+}
+
+func (t slot) unique() *atomic.Uint64 {
+	return (*atomic.Uint64)(unsafe.Pointer(&t.mem[slotHeader+8]))
+}
