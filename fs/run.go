@@ -57,6 +57,7 @@ type running struct {
 	tune    func()
 
 	config  json.RawMessage
+	nice    int
 	serving *Worker // nil: not yet
 	ready   *Worker
 	since   time.Time
@@ -81,7 +82,7 @@ func (w *running) do(m keeper.Message, fds []int) (answer keeper.Message, end bo
 	case m.Op == keeper.OpPing:
 		return keeper.Message{Op: keeper.OpPong}, false
 	case m.Op == keeper.OpPrepare && w.ready == nil:
-		if err = w.prepare(m.Config); err == nil {
+		if err = w.prepare(m.Config, m.Nice); err == nil {
 			me := w.me()
 			return keeper.Message{Op: keeper.OpPrepared, Worker: &me}, false
 		}
@@ -106,7 +107,7 @@ func (w *running) do(m keeper.Message, fds []int) (answer keeper.Message, end bo
 	return keeper.Message{Op: keeper.OpFailed, Error: err.Error()}, false
 }
 
-func (w *running) prepare(config json.RawMessage) error {
+func (w *running) prepare(config json.RawMessage, nice int) error {
 	var cfg Config
 	if err := json.Unmarshal(config, &cfg); err != nil {
 		return fmt.Errorf("what the keeper wants: %w", err)
@@ -116,7 +117,7 @@ func (w *running) prepare(config json.RawMessage) error {
 	if w.ready, err = Prepare(cfg); err != nil {
 		return err
 	}
-	w.config = config
+	w.config, w.nice = config, nice
 	// What was said until now is the keeper's to tell; from here on it goes where the keeper's own words go.
 	return unix.Dup3(w.stderr, 2, 0)
 }
@@ -131,8 +132,16 @@ func (w *running) serve(m keeper.Message, fds []int) error {
 	}
 	w.hand, w.fds, w.serving, w.since = h, d, w.ready, time.Now()
 	go w.tellEnd()
+	time.AfterFunc(calmAfter, func() {
+		if err := keeper.Calm(w.nice); err != nil {
+			slog.Warn("the worker keeps the priority with which it took over", "err", err)
+		}
+	})
 	return nil
 }
+
+// calmAfter is how long a worker that took over goes before others.
+const calmAfter = time.Second
 
 // tellEnd ends the worker when the kernel has ended the connection. Its keeper is told, and does the rest.
 func (w *running) tellEnd() {

@@ -44,6 +44,7 @@ type Keeper struct {
 	listener *net.UnixListener
 	requests chan request
 	started  time.Time
+	nice     int // of the worker
 
 	worker   *process // nil: there is none, see retry
 	retry    <-chan time.Time
@@ -86,6 +87,7 @@ func Start(cfg Config) (*Keeper, error) {
 			return nil, err
 		}
 	}
+	k.nice = hasten()
 	kept := takeKept()
 	if state := os.Getenv(envState); state != "" {
 		kept.close()
@@ -145,7 +147,7 @@ func (k *Keeper) begin(kept Descriptors) error {
 		kept.close()
 		return err
 	}
-	if err := p.prepare(k.cfg.Worker); err != nil {
+	if err := p.prepare(k.cfg.Worker, k.nice); err != nil {
 		kept.close()
 		return err
 	}
@@ -370,15 +372,16 @@ func (k *Keeper) replace(why string) {
 // launch starts a worker of our own version and hands over. What it must never do is to give up.
 func (k *Keeper) launch() {
 	k.retry = nil
+	begun := time.Now()
 	p, err := k.start(ownProgram)
 	if err == nil {
-		if err = p.prepare(k.cfg.Worker); err == nil {
+		if err = p.prepare(k.cfg.Worker, k.nice); err == nil {
 			err = p.serve(k.hand, k.fds)
 		}
 	}
 	if err == nil {
 		k.worker, k.busy = p, map[uint64]time.Time{}
-		slog.Info("a worker serves", "pid", p.Pid)
+		slog.Info("a worker serves", "pid", p.Pid, "after", time.Since(begun).Round(time.Microsecond))
 		return
 	}
 	k.quick++

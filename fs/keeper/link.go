@@ -17,6 +17,7 @@ type Message struct {
 	Op       string
 	Error    string          `json:",omitempty"`
 	Config   json.RawMessage `json:",omitempty"` // with prepare
+	Nice     int             `json:",omitempty"` // with prepare: the niceness of a worker that has taken over
 	Handover *Handover       `json:",omitempty"` // with serve and adopt; its descriptors come with it
 	Worker   *Worker         `json:",omitempty"` // with prepared and adopt
 	Unveiled bool            `json:",omitempty"` // with unveil

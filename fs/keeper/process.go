@@ -135,8 +135,8 @@ func (p *process) tell(m Message, limit time.Duration, fds ...int) (Message, err
 }
 
 // prepare has the worker get ready. Its error says why it cannot, in its own words.
-func (p *process) prepare(config []byte) error {
-	answer, err := p.tell(Message{Op: OpPrepare, Config: config}, prepareLimit)
+func (p *process) prepare(config []byte, nice int) error {
+	answer, err := p.tell(Message{Op: OpPrepare, Config: config, Nice: nice}, prepareLimit)
 	if err != nil {
 		how := p.kill()
 		said := p.said()

@@ -18,7 +18,7 @@ func (k *Keeper) upgrade() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", k.cfg.Program, err)
 	}
-	if err := p.prepare(k.cfg.Worker); err != nil {
+	if err := p.prepare(k.cfg.Worker, k.nice); err != nil {
 		return fmt.Errorf("%s: %w", k.cfg.Program, err)
 	}
 	return k.exchange(p)
@@ -70,6 +70,7 @@ type state struct {
 	Worker      Worker
 	Link        int // descriptor
 	Started     time.Time
+	Nice        int
 	Restarts    int
 	LastEnd     string
 }
@@ -87,7 +88,7 @@ func (k *Keeper) tryExecute() error {
 		return err
 	}
 	defer unix.Close(link)
-	text, err := json.Marshal(state{k.hand, k.fds, k.worker.Worker, link, k.started, k.restarts, k.lastEnd})
+	text, err := json.Marshal(state{k.hand, k.fds, k.worker.Worker, link, k.started, k.nice, k.restarts, k.lastEnd})
 	if err != nil {
 		return err
 	}
@@ -149,7 +150,7 @@ func (k *Keeper) goOn(where string) error {
 	if err != nil {
 		return err
 	}
-	k.started, k.restarts, k.lastEnd = s.Started, s.Restarts, s.LastEnd
+	k.started, k.nice, k.restarts, k.lastEnd = s.Started, s.Nice, s.Restarts, s.LastEnd
 	return k.takeOver(s.Handover, s.Descriptors, s.Worker, link)
 }
 
