@@ -145,7 +145,7 @@ type daemon struct {
 	t     *testing.T
 	tree  string
 	views string
-	dir   string // its runtime directory
+	dir   string    // its runtime directory
 	cmd   *exec.Cmd // the keeper
 	log   *logFile  // of keeper and worker
 	done  chan error

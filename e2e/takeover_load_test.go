@@ -289,4 +289,3 @@ func (r loadResult) String() string {
 	return fmt.Sprintf("%d reads, %d failed; longest %v, 10th %v, 100th %v", r.Reads, r.Failed,
 		r.Stalls[0].Round(time.Millisecond), r.Stalls[min(9, len(r.Stalls)-1)].Round(time.Millisecond), r.Stalls[min(99, len(r.Stalls)-1)].Round(time.Millisecond))
 }
-

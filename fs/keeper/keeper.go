@@ -375,8 +375,11 @@ func (k *Keeper) launch() {
 	begun := time.Now()
 	p, err := k.start(ownProgram)
 	if err == nil {
-		if err = p.prepare(k.cfg.Worker, k.nice); err == nil {
-			err = p.serve(k.hand, k.fds)
+		// All at once: if the keeper ends before the worker is ready, that has what it needs to go on.
+		unprepared := p.link.Send(Message{Op: OpPrepare, Config: k.cfg.Worker, Nice: k.nice})
+		unserved := p.handOver(k.hand, k.fds)
+		if err = p.prepared(k.cfg.Worker, unprepared); err == nil {
+			err = p.served(unserved)
 		}
 	}
 	if err == nil {

@@ -15,6 +15,7 @@ import (
 // Message is what keeper, worker and commands say to each other.
 type Message struct {
 	Op       string
+	Fds      int             `json:",omitempty"` // how many descriptors come with it
 	Error    string          `json:",omitempty"`
 	Config   json.RawMessage `json:",omitempty"` // with prepare
 	Nice     int             `json:",omitempty"` // with prepare: the niceness of a worker that has taken over
@@ -84,6 +85,7 @@ const sendLimit = 2 * time.Second
 
 // Send sends a message, and with it copies of descriptors.
 func (l *Link) Send(m Message, fds ...int) error {
+	m.Fds = len(fds)
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -109,7 +111,11 @@ func (l *Link) Receive() (m Message, fds []int, err error) {
 		if i := bytes.IndexByte(l.buf, '\n'); i >= 0 {
 			err := json.Unmarshal(l.buf[:i], &m)
 			l.buf = append(l.buf[:0], l.buf[i+1:]...)
-			fds, l.fds = l.fds, nil
+			if m.Fds < 0 || m.Fds > len(l.fds) {
+				return m, nil, errors.New("descriptors are missing")
+			}
+			fds = append(fds, l.fds[:m.Fds]...) // there may be those of the next message already
+			l.fds = append(l.fds[:0], l.fds[m.Fds:]...)
 			return m, fds, err
 		}
 		n, oobn, _, _, err := l.conn.ReadMsgUnix(part, oob)

@@ -108,6 +108,11 @@ func (p *process) tell(m Message, limit time.Duration, fds ...int) (Message, err
 	if err := p.link.Send(m, fds...); err != nil {
 		return m, err
 	}
+	return p.wait(m.Op, limit)
+}
+
+// wait waits for the answer to what was said.
+func (p *process) wait(op string, limit time.Duration) (Message, error) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
@@ -117,10 +122,10 @@ func (p *process) tell(m Message, limit time.Duration, fds ...int) (Message, err
 			case !ok:
 				return answer, errEnd
 			case answer.Op == OpFailed:
-				return answer, errors.New(answer.Error)
+				return answer, refusal(answer.Error)
 			case answer.Op == OpPong:
 				p.unponged = time.Time{}
-				if m.Op == OpPing {
+				if op == OpPing {
 					return answer, nil
 				}
 			case answer.Op == OpGone:
@@ -134,24 +139,36 @@ func (p *process) tell(m Message, limit time.Duration, fds ...int) (Message, err
 	}
 }
 
+// refusal is what a worker says instead of doing what it is told.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
 // prepare has the worker get ready. Its error says why it cannot, in its own words.
 func (p *process) prepare(config []byte, nice int) error {
-	answer, err := p.tell(Message{Op: OpPrepare, Config: config, Nice: nice}, prepareLimit)
+	return p.prepared(config, p.link.Send(Message{Op: OpPrepare, Config: config, Nice: nice}))
+}
+
+// prepared waits until the worker is ready. unsent is why it may not know that it is to be.
+func (p *process) prepared(config []byte, unsent error) error {
+	answer, err := Message{}, unsent
+	if err == nil {
+		answer, err = p.wait(OpPrepare, prepareLimit)
+	}
+	if err == nil && (answer.Op != OpPrepared || answer.Worker == nil) {
+		err = fmt.Errorf("the worker says %q instead of being ready", answer.Op)
+	}
 	if err != nil {
-		how := p.kill()
-		said := p.said()
+		how, said := p.kill(), p.said()
+		var refused refusal
 		switch {
-		case !errors.Is(err, errEnd):
+		case errors.As(err, &refused):
 			return err
 		case said == "":
 			return fmt.Errorf("the worker ended before it was ready (%s) and said nothing", how)
 		default:
 			return fmt.Errorf("the worker ended before it was ready (%s):\n%s", how, said)
 		}
-	}
-	if answer.Op != OpPrepared || answer.Worker == nil {
-		p.kill()
-		return fmt.Errorf("the worker says %q instead of being ready", answer.Op)
 	}
 	pid := p.Pid
 	p.Worker = *answer.Worker
@@ -176,9 +193,20 @@ func (p *process) said() string {
 }
 
 // serve hands over. The worker before must have ended.
-func (p *process) serve(h Handover, d Descriptors) error {
+func (p *process) serve(h Handover, d Descriptors) error { return p.served(p.handOver(h, d)) }
+
+func (p *process) handOver(h Handover, d Descriptors) error {
 	h, fds := h.named(d)
-	if _, err := p.tell(Message{Op: OpServe, Handover: &h}, serveLimit, fds...); err != nil {
+	return p.link.Send(Message{Op: OpServe, Handover: &h}, fds...)
+}
+
+// served waits until the worker has taken over. unsent is why it may not know that it is to.
+func (p *process) served(unsent error) error {
+	err := unsent
+	if err == nil {
+		_, err = p.wait(OpServe, serveLimit)
+	}
+	if err != nil {
 		return fmt.Errorf("worker %d does not take over: %w (%s)", p.Pid, err, p.kill())
 	}
 	p.Since = time.Now()
@@ -188,7 +216,7 @@ func (p *process) serve(h Handover, d Descriptors) error {
 // kill ends the worker, however it is, waits for that and says how it ended. To have two of them would be to answer requests twice.
 func (p *process) kill() string {
 	unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
-	p.wait(-1)
+	p.ends(-1)
 	p.link.Close()
 	unix.Close(p.pidfd)
 	p.pidfd = -1
@@ -207,8 +235,8 @@ func (p *process) kill() string {
 	}
 }
 
-// wait waits for the worker's end, not for longer than limit if that is not negative.
-func (p *process) wait(limit time.Duration) bool {
+// ends waits for the worker's end, not for longer than limit if that is not negative.
+func (p *process) ends(limit time.Duration) bool {
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}, int(limit/time.Millisecond))
 		if err != unix.EINTR {
@@ -220,7 +248,7 @@ func (p *process) wait(limit time.Duration) bool {
 // end has the worker clean up and exit.
 func (p *process) end() string {
 	if p.link.Send(Message{Op: OpEnd}) == nil {
-		p.wait(sendLimit)
+		p.ends(sendLimit)
 	}
 	return p.kill()
 }
