@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -59,6 +60,7 @@ func parseFlags(args []string) (config, error) {
 	f.BoolVar(&c.strict, "strict", false, "exit status 1 when a goal is missed (with -quick: by far)")
 	f.IntVar(&c.rounds, "rounds", 0, "how often everything is measured (default 9; with -quick 2; the fleet 3 and 1)")
 	files := f.String("files", "meminfo,cpuinfo,stat,uptime,loadavg,diskstats,swaps,cpu/online", "the `files` to read, by commas")
+	fleets := f.String("fleets", "", "the numbers of containers of the fleet, by commas (default 10,100,1000; with -quick 10,100)")
 	scenarios := f.String("scenarios", strings.Join(scenarioNames, ","), "the `scenarios` to run, by commas")
 	f.StringVar(&c.lensfs, "lensfs", "out/lensfs", "the lensfs `program`")
 	f.StringVar(&c.lxcfs, "lxcfs", "lxcfs", "the LXCFS `program`; \"\" for none")
@@ -81,6 +83,17 @@ func parseFlags(args []string) (config, error) {
 		}
 	}
 	c.amount()
+	if *fleets == "" {
+		return c, nil
+	}
+	c.fleets = nil
+	for word := range strings.SplitSeq(*fleets, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n <= 0 || len(c.fleets) > 0 && n <= c.fleets[len(c.fleets)-1] {
+			return c, fmt.Errorf("-fleets %s: numbers of containers, each greater than the one before", *fleets)
+		}
+		c.fleets = append(c.fleets, n)
+	}
 	return c, nil
 }
 
