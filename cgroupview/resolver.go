@@ -230,12 +230,16 @@ func (r *Resolver) Sweep(gone func(*Container)) {
 		}
 	}
 	r.mu.RUnlock()
+	groups := map[string]bool{}
 	for _, c := range dead {
+		for _, path := range c.paths.Load() {
+			groups[path] = path != "/"
+		}
 		r.forget(c)
 		gone(c)
 	}
 	for _, d := range r.dirs() {
-		d.Sweep()
+		d.Sweep(groups)
 	}
 }
 

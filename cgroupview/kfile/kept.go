@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,19 +12,25 @@ import (
 // kept holds files open that are read again and again. To open a file of cgroupfs and to close it takes eight times as long as to read it
 // (22 µs and 3 µs on Linux 6.18), and a fleet that is polled does little else.
 //
-// A group that goes makes its files fail with ENODEV however long they are held, and does not wait for them to be closed. What nobody reads any more
-// is closed by Sweep: the kernel has about 5 KB for each open one.
+// A file stays open when it is read again later (a container that starts reads its files once, and for that they are rendered a few times), and until Sweep finds that nobody read it for a while: the kernel has about 5 KB for each. A group that goes
+// makes its files fail with ENODEV however long they are held, and does not wait for them to be closed.
 type kept struct {
-	most int
-	mu   sync.RWMutex
-	open map[string]*keptFile // by path beneath the Dir
+	most  int
+	later time.Duration
+	mu    sync.RWMutex
+	files map[string]*keptFile // by path beneath the Dir, ended by a zero byte
+	count int                  // of those that are open
 }
 
 type keptFile struct {
-	mu   sync.Mutex
-	fd   int         // -1: closed, and in no map any more
-	read atomic.Bool // since the last sweep
+	mu    sync.Mutex
+	fd    int         // -1: not open yet, or closed
+	first time.Time   // when it was read for the first time
+	read  atomic.Bool // since the last sweep
 }
+
+// later is how long after its first read a file that is read again is worth a descriptor.
+const later = 900 * time.Millisecond // and so for those who read it once a second
 
 // mostKept bounds the open files of one Dir; so does a sixteenth of what the process may have open.
 const mostKept = 8192
@@ -44,7 +51,7 @@ func newKept(dir int) *kept {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err == nil && l.Cur/16 < mostKept {
 		most = int(l.Cur / 16)
 	}
-	return &kept{most: most, open: map[string]*keptFile{}}
+	return &kept{most: most, later: later, files: map[string]*keptFile{}}
 }
 
 // keeps says whether a file is worth it: not those of processes, which come and go, nor cgroup.procs, of which v1 keeps a list for each open file.
@@ -55,7 +62,7 @@ func (d *Dir) keeps(dir, name string) bool {
 // get gives the open file of a path, locked; nil if there is none.
 func (k *kept) get(path []byte) *keptFile {
 	k.mu.RLock()
-	f := k.open[string(path)]
+	f := k.files[string(path)]
 	k.mu.RUnlock()
 	if f == nil {
 		return nil
@@ -71,16 +78,23 @@ func (k *kept) get(path []byte) *keptFile {
 	return f
 }
 
-// add keeps an open file, or says that there is no room.
+// add is told of a file that has been read, and says whether it keeps it open.
 func (k *kept) add(path []byte, fd int) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.open) >= k.most || k.open[string(path)] != nil {
+	f := k.files[string(path)]
+	if f == nil {
+		f = &keptFile{fd: -1, first: time.Now()}
+		k.files[string(path)] = f
+	}
+	f.read.Store(true)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fd >= 0 || time.Since(f.first) < k.later || k.count >= k.most {
 		return false
 	}
-	f := &keptFile{fd: fd}
-	f.read.Store(true)
-	k.open[string(path)] = f
+	f.fd = fd
+	k.count++
 	return true
 }
 
@@ -91,30 +105,35 @@ func (k *kept) drop(path []byte, f *keptFile) {
 	f.mu.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.open[string(path)] == f {
-		delete(k.open, string(path))
+	k.count--
+	if k.files[string(path)] == f {
+		delete(k.files, string(path))
 	}
 }
 
-// Sweep closes the files that were not read since the last Sweep.
-func (d *Dir) Sweep() {
-	if d.kept != nil {
-		d.kept.close(func(f *keptFile) bool { return !f.read.Swap(false) })
+// Sweep closes the files that were not read since the last Sweep, and those of directories that have gone.
+func (d *Dir) Sweep(gone map[string]bool) {
+	if d.kept == nil {
+		return
 	}
+	d.kept.close(func(path string, f *keptFile) bool {
+		return !f.read.Swap(false) || gone["/"+path[:max(0, strings.LastIndexByte(path, '/'))]]
+	})
 }
 
-func (k *kept) close(which func(*keptFile) bool) {
+func (k *kept) close(which func(path string, f *keptFile) bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for path, f := range k.open {
-		if !which(f) {
+	for path, f := range k.files {
+		if !which(path, f) {
 			continue
 		}
-		delete(k.open, path)
+		delete(k.files, path)
 		f.mu.Lock()
 		if f.fd >= 0 {
 			rawClose(f.fd)
 			f.fd = -1
+			k.count--
 		}
 		f.mu.Unlock()
 	}

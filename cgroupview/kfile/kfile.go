@@ -48,7 +48,7 @@ func Open(path string, sameMount bool) (*Dir, error) {
 // Close closes the directory and what is kept open of it.
 func (d *Dir) Close() error {
 	if d.kept != nil {
-		d.kept.close(func(*keptFile) bool { return true })
+		d.kept.close(func(string, *keptFile) bool { return true })
 	}
 	return unix.Close(d.fd)
 }
