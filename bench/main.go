@@ -48,10 +48,12 @@ type config struct {
 	fleetRounds  int
 	noisySpan    time.Duration
 	waves, crowd int // of churn: how often how many containers come and go
+	loadCrowd    int // of load: containers
+	loadCounts   int // how many counts of their tasks are measured
 }
 
 // scenarioNames, in the order in which they run.
-var scenarioNames = []string{"read", "fleet", "noisy", "bighost", "churn"}
+var scenarioNames = []string{"read", "fleet", "noisy", "bighost", "churn", "load"}
 
 func parseFlags(args []string) (config, error) {
 	var c config
@@ -104,11 +106,13 @@ func (c *config) amount() {
 	c.span, c.noisySpan, c.fleetSpan = 200*time.Millisecond, 700*time.Millisecond, 4*time.Second
 	c.fleets, c.fleetRounds = []int{10, 100, 1000}, 3
 	c.waves, c.crowd = 20, 100
+	c.loadCrowd, c.loadCounts = 1000, 5
 	if c.quick {
 		rounds = 2
 		c.span, c.noisySpan, c.fleetSpan = 40*time.Millisecond, 200*time.Millisecond, time.Second
 		c.fleets, c.fleetRounds = []int{10, 100}, 1
 		c.waves, c.crowd = 4, 20
+		c.loadCrowd, c.loadCounts = 20, 1
 	}
 	if c.rounds <= 0 {
 		c.rounds = rounds
