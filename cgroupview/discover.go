@@ -58,6 +58,20 @@ func (r *Resolver) discover(b *kfile.Buffer, pid uint32, ns uint64) *Container {
 	return c
 }
 
+// Recall finds a container again that another daemon knew, and called by that name. It says whether it runs; of one that has ended nothing can be read.
+func (r *Resolver) Recall(id ID, name string) (c *Container, runs bool) {
+	b := kfile.GetBuffer()
+	defer b.Put()
+	if ns, err := r.namespace(b, b.Pid(id.Init)); err == nil && ns == id.Namespace {
+		if c := r.discover(b, id.Init, ns); c != nil && c.ID() == id {
+			return c, true
+		}
+	}
+	c = r.group(name, &paths{})
+	c.ns, c.init, c.start = id.Namespace, id.Init, id.Start
+	return c, false
+}
+
 // startTime reads field 22 of /proc/PID/stat, in ticks since boot:
 //
 //	(1) pid (2) comm (3) state … (22) starttime

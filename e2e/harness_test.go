@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -144,9 +145,9 @@ type daemon struct {
 	t     *testing.T
 	tree  string
 	views string
-	dir   string // its runtime directory
-	cmd   *exec.Cmd
-	log   *logBuffer
+	dir   string    // its runtime directory
+	cmd   *exec.Cmd // the keeper
+	log   *logFile  // of keeper and worker
 	done  chan error
 
 	killed   bool // by the test: it need not have ended well
@@ -172,14 +173,14 @@ func viewsIn(runtimeDir string) string { return filepath.Join(runtimeDir, "lensf
 // startDaemon starts a daemon with any command line.
 func startDaemon(t *testing.T, tree, runtimeDir string, cmd *exec.Cmd) *daemon {
 	t.Helper()
-	d := &daemon{t: t, tree: tree, views: viewsIn(runtimeDir), dir: runtimeDir, cmd: cmd, log: &logBuffer{}, done: make(chan error, 1)}
+	d := &daemon{t: t, tree: tree, views: viewsIn(runtimeDir), dir: runtimeDir, cmd: cmd, log: newLogFile(t), done: make(chan error, 1)}
 	d.start()
 	return d
 }
 
 func (d *daemon) start() {
 	d.t.Helper()
-	d.cmd.Stderr = d.log
+	d.cmd.Stderr = d.log.file
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
@@ -203,6 +204,12 @@ func (d *daemon) stop() {
 	d.cmd.Process.Signal(syscall.SIGCONT) // the test may have stopped it
 	if err := d.wait(20 * time.Second); err != nil && !d.killed {
 		d.t.Errorf("the daemon ended badly: %v\n%s", err, d.log)
+	}
+	if left := d.workers(); len(left) > 0 {
+		if !d.killed {
+			d.t.Errorf("worker %v goes on, with a container that uses the views?\n%s", left, d.log)
+		}
+		d.killWorkers()
 	}
 	bad := []string{"DATA RACE", "panic"}
 	if !d.warnings {
@@ -239,12 +246,50 @@ func (d *daemon) wait(limit time.Duration) error {
 	}
 }
 
-// kill ends the daemon with -9. Its mount stays until the end of the test.
+// kill ends the daemon with -9, keeper and worker. Its mount stays until the end of the test.
 func (d *daemon) kill() {
 	d.t.Helper()
-	d.killed = true
+	d.killed, d.warnings = true, true
 	d.cmd.Process.Kill()
 	d.wait(10 * time.Second)
+	d.killWorkers()
+}
+
+// workers gives the processes that serve the daemon's tree, or are about to.
+func (d *daemon) workers() (pids []int) {
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range procs {
+		if text, _ := os.ReadFile(p + "/cmdline"); string(text) == "lensfs\x00worker\x00"+d.tree+"\x00" {
+			pid, _ := strconv.Atoi(filepath.Base(p))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// worker gives the one that there is.
+func (d *daemon) worker() (pid int) {
+	d.t.Helper()
+	poll(d.t, 20*time.Second, "there is one worker", func() bool {
+		pids := d.workers()
+		if len(pids) == 1 {
+			pid = pids[0]
+		}
+		return len(pids) == 1
+	})
+	return pid
+}
+
+// killWorkers ends those that no keeper watches any more, and waits for it: they are nobody's children that we could wait for.
+func (d *daemon) killWorkers() {
+	d.t.Helper()
+	poll(d.t, 10*time.Second, "the workers have ended", func() bool {
+		pids := d.workers()
+		for _, pid := range pids {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+		return len(pids) == 0
+	})
 }
 
 // mountedOn gives the type of what is mounted on dir, "" for nothing. It does not look at the directory: its server may be dead.
@@ -346,7 +391,27 @@ func tempDir(t *testing.T) string {
 	return dir
 }
 
-// logBuffer is what the daemon writes, readable while it does.
+// logFile is what a daemon writes. Not a pipe: its worker may hold that for longer than the daemon is there.
+type logFile struct{ file *os.File }
+
+func newLogFile(t *testing.T) *logFile {
+	t.Helper()
+	file, err := os.CreateTemp(runDir, "log-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &logFile{file}
+}
+
+func (l *logFile) String() string {
+	text, err := os.ReadFile(l.file.Name())
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// logBuffer is what a command writes, readable while it does.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

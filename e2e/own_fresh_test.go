@@ -78,7 +78,7 @@ func TestOwnViewsAreFresh(t *testing.T) {
 		skip(t, "needs two CPUs")
 	}
 	d := servePlain(t)
-	hurry(t, d.cmd.Process.Pid)
+	hurry(t, d.worker())
 	first, both := list(host[:1]), list(host[:2])
 	c := d.container([]string{"--memory", "256M", "--cpuset", both}, asRole("freshness")...)
 	if got := c.line(); got != "grown up" {

@@ -153,7 +153,7 @@ func (o *own) lookupCPU(rec *record, name string, out *fuse.EntryOut) fuse.Statu
 	if number == 0 {
 		return fuse.OK
 	}
-	rec.lookups.Add(1)
+	rec.kept.lookups().Add(1)
 	out.NodeId = rec.number<<numberShift | number
 	out.SetAttrTimeout(forever)
 	linkAttr(out.NodeId, o.cpuLink(out.NodeId), &out.Attr)

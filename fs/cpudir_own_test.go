@@ -43,7 +43,7 @@ func TestOwnCPUs(t *testing.T) {
 			t.Errorf("%s: mode %o, %d bytes, leads to %q, %v", name, e.Mode, e.Size, target, code)
 		}
 	}
-	if got := rec.lookups.Load(); got != int64(len(list)-2) {
+	if got := rec.kept.lookups().Load(); got != int64(len(list)-2) {
 		t.Errorf("%d lookups of %d names", got, len(list)-2)
 	}
 	if e := look(t, o, dir, "nothing"); e.NodeId != 0 {
@@ -86,7 +86,7 @@ func TestHideCPUs(t *testing.T) {
 
 func TestNumbersOfContainersRunOut(t *testing.T) {
 	_, o, _ := testServers(t)
-	o.records.last = maxRecord - 1
+	o.records.table.last().Store(maxRecord - 1)
 	rec, err := o.records.of(o.render.of(testPid))
 	if err != nil || rec.number != 1<<28-1 {
 		t.Fatalf("the last: %+v, %v", rec, err)

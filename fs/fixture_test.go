@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // testPid is a process of the container in testTree, whose init it is.
@@ -94,14 +95,36 @@ func testServersOf(t testing.TB, views Views) (*shared, *own, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tab, err := newTable(filepath.Join(t.TempDir(), "table"))
+	tree := newTree(files, host)
+	r := &renderer{resolver: resolver, host: host, cpus: cpus, stats: &Stats{}}
+	records, err := openRecords(filepath.Join(t.TempDir(), "table"), r.recall)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree := newTree(files, host)
-	r := &renderer{resolver: resolver, host: host, cpus: cpus, stats: &Stats{}}
-	o := &own{tree: tree, render: r, shared: "/tree", records: newRecords(tab), notify: &toldKernel{}}
-	return newShared(tree, r, largeFiles{}), o, root
+	o := &own{tree: tree, render: r, shared: "/tree", records: records, notify: &toldKernel{}}
+	return newShared(tree, r, largeFiles{}, testOpened(t)), o, root
+}
+
+// testOpened is memory for open files.
+func testOpened(t testing.TB) *opened {
+	t.Helper()
+	var fds [2]int
+	for i, size := range []int64{OpenedBytes, 0} {
+		fd, err := unix.MemfdCreate("test", unix.MFD_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		if err := unix.Ftruncate(fd, size); err != nil {
+			t.Fatal(err)
+		}
+		fds[i] = fd
+	}
+	o, err := openOpened(fds[0], fds[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
 }
 
 // toldKernel writes down what the kernel was told.

@@ -5,23 +5,25 @@ import "sync"
 // handle is one open file of the shared tree. A reader who takes several reads for one text gets all of it from one snapshot.
 type handle struct {
 	mu   sync.Mutex
-	size int    // of the text last read from the beginning; 0: none yet
-	text []byte // that text, kept as long as the reader has not seen its end
+	fh   uint64
+	kept *opened // nil: nothing of it outlives us
+	size int     // of the text last read from the beginning; 0: none yet
+	text []byte  // that text, kept as long as the reader has not seen its end
 }
 
-// handles numbers the open files. A number that is not known (a daemon before us gave it) gets a new handle.
+// handles numbers the open files. A number that is not known (a daemon before us gave it) gets a handle that goes on from what was kept of it.
 type handles struct {
 	mu   sync.Mutex
-	last uint64
 	open map[uint64]*handle
 	pool sync.Pool
+	kept *opened
 }
 
 // maxKept is the largest text that a closed handle's buffer is kept for.
 const maxKept = 64 << 10
 
-func newHandles() *handles {
-	return &handles{open: map[uint64]*handle{}, pool: sync.Pool{New: func() any { return &handle{} }}}
+func newHandles(kept *opened) *handles {
+	return &handles{open: map[uint64]*handle{}, kept: kept, pool: sync.Pool{New: func() any { return &handle{} }}}
 }
 
 // add opens a new handle and gives its number.
@@ -29,9 +31,9 @@ func (t *handles) add() uint64 {
 	h := t.pool.Get().(*handle)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.last++
-	t.open[t.last] = h
-	return t.last
+	h.fh, h.kept = t.kept.add(), t.kept
+	t.open[h.fh] = h
+	return h.fh
 }
 
 func (t *handles) get(fh uint64) *handle {
@@ -39,7 +41,8 @@ func (t *handles) get(fh uint64) *handle {
 	defer t.mu.Unlock()
 	h := t.open[fh]
 	if h == nil {
-		h = &handle{}
+		h = &handle{fh: fh, kept: t.kept}
+		h.size, h.text = t.kept.seen(fh)
 		t.open[fh] = h
 	}
 	return h
@@ -49,6 +52,7 @@ func (t *handles) release(fh uint64) {
 	t.mu.Lock()
 	h := t.open[fh]
 	delete(t.open, fh)
+	t.kept.release(fh)
 	t.mu.Unlock()
 	if h == nil {
 		return
@@ -76,6 +80,7 @@ func (h *handle) read(buf []byte, off uint64, lock func() (*snapshot, error)) (i
 	}
 	defer s.mu.Unlock()
 	n, more := h.begin(buf, off, s.text)
+	h.kept.begun(h.fh, s.text, more)
 	if h.text = h.text[:0]; more {
 		h.text = append(h.text, s.text...)
 	}
@@ -95,6 +100,7 @@ func (h *handle) readText(buf []byte, off uint64, render func(dst []byte) ([]byt
 		return 0, err
 	}
 	n, more := h.begin(buf, off, text)
+	h.kept.begun(h.fh, text, more)
 	if more {
 		h.text = text
 	}
@@ -107,6 +113,7 @@ func (h *handle) rest(buf []byte, off uint64) (n int, ok bool) {
 		return 0, false
 	}
 	if off >= uint64(h.size) {
+		h.kept.ended(h.fh) // not before: an answer with the last part may have to be given again by the next daemon
 		return 0, true
 	}
 	if len(h.text) == 0 {

@@ -89,7 +89,7 @@ func TestHandleEndStays(t *testing.T) {
 }
 
 func TestHandlesAreReusedClean(t *testing.T) {
-	hs := newHandles()
+	hs := newHandles(testOpened(t))
 	fh := hs.add()
 	readAt(t, hs.get(fh), 3, 0, source("of one container\n"))
 	hs.release(fh)

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"lensfs/cgroupview"
@@ -118,6 +120,13 @@ func (k *keep) adopt(c *cgroupview.Container) error {
 	c.KeepLoad(slot[:cgroupview.LoadBytes])
 	c.KeepClock(slot[cgroupview.LoadBytes:])
 	return nil
+}
+
+// ids are the containers that an earlier daemon knew and nobody has asked for yet.
+func (k *keep) ids() []cgroupview.ID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Collect(maps.Keys(k.left))
 }
 
 func (k *keep) grow() error {

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,6 +24,7 @@ type own struct {
 	shared  string     // where the shared tree is
 	direct  largeFiles // not kept
 	notify  notifier
+	storing atomic.Int32 // requests that wait for the kernel, see maxStoring
 }
 
 // notifier is what a connection can tell the kernel unasked.
@@ -83,7 +85,7 @@ func (o *own) lookupContainer(pid uint32, name string, out *fuse.EntryOut) fuse.
 		return fuse.ENOENT
 	}
 	f := o.tree.file(1)
-	rec.lookups.Add(1)
+	rec.kept.lookups().Add(1)
 	out.NodeId = node(rec, f)
 	out.SetAttrTimeout(o.attr(rec, f, &out.Attr, false))
 	return fuse.OK
@@ -104,7 +106,7 @@ func (o *own) lookupFile(dir uint64, name string, out *fuse.EntryOut) fuse.Statu
 	if f == nil {
 		return fuse.OK // no such file in this version's tree; none will come while this connection lives
 	}
-	rec.lookups.Add(1)
+	rec.kept.lookups().Add(1)
 	out.NodeId = node(rec, f)
 	out.SetAttrTimeout(o.attr(rec, f, &out.Attr, false))
 	return fuse.OK

@@ -48,19 +48,50 @@ func (o *own) renew(rec *record, f *file, p *page) {
 	if err != nil {
 		return
 	}
+	told := rec.kept.size(f)
+	if p.at.IsZero() && told.Load() > 0 {
+		text, at := append([]byte(nil), s.text...), s.at
+		s.mu.Unlock()
+		o.takeOver(rec, f, p, text, at)
+		return
+	}
 	if p.at.IsZero() || len(s.text) <= p.size {
 		p.publish(s.text, s.at)
+		told.Store(uint32(p.size))
 		s.mu.Unlock()
 		return
+	}
+	if o.storing.Add(1) > maxStoring {
+		o.storing.Add(-1)
+		s.mu.Unlock()
+		return // as if it were growing already
 	}
 	text, at := append([]byte(nil), s.text...), s.at
 	s.mu.Unlock()
 	p.growing = true
 	p.mu.Unlock()
 	o.notify.InodeNotifyStoreCache(node(rec, f), int64(len(text)-1), newline) // ENOENT: the kernel has no size of it to be mended
+	o.storing.Add(-1)
 	p.mu.Lock()
 	p.growing = false
 	p.publish(text, at)
+	told.Store(uint32(p.size))
+}
+
+// maxStoring bounds how many requests may wait for the kernel at a time, for a READ that is perhaps not read yet: there must be slots for that.
+const maxStoring = 256
+
+// takeOver publishes a text where the kernel has the size, and perhaps the page, that a daemon before us gave it. That size goes for a second more, as
+// any. A READ of the page may be waiting for us to return, so a longer text cannot have the size mended where it ends: the file is made longer than a
+// page for a moment, of which the readers see blank lines.
+func (o *own) takeOver(rec *record, f *file, p *page, text []byte, at time.Time) {
+	told := rec.kept.size(f)
+	if len(text) > int(told.Load()) {
+		o.notify.InodeNotifyStoreCache(node(rec, f), pageSize, newline)
+	}
+	p.since, p.peak = at, int(told.Load())
+	p.publish(text, at)
+	told.Store(uint32(p.size))
 }
 
 var newline = []byte{'\n'}
@@ -74,12 +105,15 @@ func (o *own) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	if rec == nil || f == nil || f.isDir() {
 		return 0, fuse.Status(syscall.ESTALE)
 	}
+	o.render.stats.Requests.Add(1)
+	if in.Offset >= pageSize {
+		return 0, fuse.OK // at once: whoever has the page locked may be waiting for it, see takeOver
+	}
 	p := rec.pages.of(f)
 	p.mu.Lock()
 	if p.at.IsZero() { // asked by a kernel that had its size from a daemon before us
 		o.renew(rec, f, p)
 	}
 	p.mu.Unlock()
-	o.render.stats.Requests.Add(1)
 	return p.read(buf, in.Offset), fuse.OK
 }

@@ -18,8 +18,8 @@ type shared struct {
 	handles *handles
 }
 
-func newShared(t *tree, r *renderer, large largeFiles) *shared {
-	return &shared{tree: t, render: r, large: large, handles: newHandles()}
+func newShared(t *tree, r *renderer, large largeFiles, kept *opened) *shared {
+	return &shared{tree: t, render: r, large: large, handles: newHandles(kept)}
 }
 
 // forever is how long the kernel may remember what never changes.

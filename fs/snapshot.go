@@ -62,6 +62,22 @@ func (r *renderer) view(c *cgroupview.Container) *view {
 	return v
 }
 
+// recall gives the view of a container that a worker before us knew, and called by that name.
+func (r *renderer) recall(id cgroupview.ID, name string) *view {
+	c, runs := r.resolver.Recall(id, name)
+	if !runs {
+		return &view{container: c} // nobody else gets it
+	}
+	return r.view(c)
+}
+
+// recallKept finds the containers again of which there are numbers: somebody has to sample their load.
+func (r *renderer) recallKept() {
+	for _, id := range r.keep.ids() {
+		r.recall(id, "")
+	}
+}
+
 // sweep forgets the containers that have ended and tells of those that had a view.
 func (r *renderer) sweep(ended func(*view)) {
 	r.resolver.Sweep(func(c *cgroupview.Container) {
@@ -90,6 +106,7 @@ func (r *renderer) lock(v *view, f *file, anew bool) (*snapshot, error) {
 		return s, nil
 	}
 	v.container.Look()
+	fault(f)
 	text, err := r.render(s.text[:0], f, r.shown(v.container))
 	if err == nil {
 		s.text, s.at = text, now

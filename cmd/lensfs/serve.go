@@ -2,18 +2,19 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"syscall"
 
 	"lensfs/cgroupview"
 	"lensfs/fs"
+	"lensfs/fs/keeper"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -58,7 +59,7 @@ func serveCommand() *cobra.Command {
 	return cmd
 }
 
-// serve runs the daemon until it is told to end.
+// serve keeps the views until it is told to end.
 func serve(ctx context.Context, o serveOptions) error {
 	if os.Geteuid() != 0 {
 		return errors.New("only root may mount file systems for every container: run it with sudo, or as a service")
@@ -69,50 +70,52 @@ func serve(ctx context.Context, o serveOptions) error {
 	}
 	ctx, stop := signal.NotifyContext(orBackground(ctx), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
+	signal.Ignore(syscall.SIGPIPE) // nobody reads its log any more
 	// LXCFS reloads itself on SIGUSR1, and shows everybody the host's values on SIGUSR2 until the next one: its test-suite does that.
-	signal.Ignore(syscall.SIGUSR1)
-	toggle := make(chan os.Signal, 1)
-	signal.Notify(toggle, syscall.SIGUSR2)
-	defer signal.Stop(toggle)
+	upgrade, toggle := notify(syscall.SIGUSR1), notify(syscall.SIGUSR2)
 	raiseFileLimit()
-	tuneRuntime()
 
-	d, err := fs.Start(fs.Config{
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	config, err := json.Marshal(fs.Config{
+		Views: fs.Views{Quota: quota, NoSwap: o.noSwap, NoZswap: o.noZswap, HideCPUs: o.hideCPUs, NoLoadavg: !o.loadavg, Host: o.hostRoot},
+		Debug: o.debug,
+	})
+	if err != nil {
+		return err
+	}
+	k, err := keeper.Start(keeper.Config{
 		Tree:     o.tree,
 		OwnViews: o.views,
 		OwnSpare: o.viewsSpare,
-		StateDir: filepath.Join(o.runtimeDir, "lensfs.state"),
-		Views:    fs.Views{Quota: quota, NoSwap: o.noSwap, NoZswap: o.noZswap, HideCPUs: o.hideCPUs, NoLoadavg: !o.loadavg, Host: o.hostRoot},
-		Debug:    o.debug,
+		StateDir: stateDir(o.runtimeDir),
+		Worker:   config,
+		Program:  program,
+		Version:  version,
+		Opened:   fs.OpenedBytes,
 	})
 	if err != nil {
 		return err
 	}
 	pidfile, err := writePidfile(o.pidfile)
 	if err != nil {
-		return errors.Join(err, d.Close())
+		return errors.Join(err, k.Leave())
 	}
-	slog.Info("ready", "tree", o.tree, "views", o.views, "cgroups", d.String(), "cpu-quota", quota, "version", version, "pid", os.Getpid())
+	w := k.Worker()
+	slog.Info("ready", "tree", o.tree, "views", o.views, "cgroups", w.Cgroups, "cpu-quota", quota, "version", version, "pid", os.Getpid(), "worker", w.Pid)
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		slog.Warn("systemd was not told that lensfs is ready", "err", err)
 	}
-	err = untilEnd(ctx, d, toggle, o.tree)
-	return errors.Join(err, d.Close(), pidfile.remove())
+	err = k.Run(ctx, keeper.Signals{Toggle: toggle, Upgrade: upgrade})
+	return errors.Join(err, pidfile.remove())
 }
 
-// untilEnd waits for the daemon's end, and does what signals ask for meanwhile.
-func untilEnd(ctx context.Context, d *fs.Daemon, toggle <-chan os.Signal, tree string) error {
-	for {
-		select {
-		case <-toggle:
-			slog.Info("told to by a signal", "containers are shown the host's values", d.ToggleHost())
-		case <-ctx.Done():
-			slog.Info("ending: told to by a signal")
-			return nil
-		case <-d.Ended():
-			return fmt.Errorf("the kernel has ended the connection of %s: somebody unmounted or aborted it", tree)
-		}
-	}
+func notify(s os.Signal) <-chan os.Signal {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, s)
+	return c
 }
 
 func orBackground(ctx context.Context) context.Context {

@@ -36,6 +36,7 @@ type Conn struct {
 	fd      uintptr // open as long as a reader runs
 	file    *os.File
 	raw     syscall.RawConn
+	slots   *Slots
 	handler Handler
 	stats   *Stats
 	debug   bool
@@ -46,45 +47,48 @@ type Conn struct {
 
 // Stats counts what goes wrong on connections.
 type Stats struct {
-	Unsent atomic.Uint64 // answers that the kernel no longer wanted: the reader was killed
-	Panics atomic.Uint64 // panics of a handler; each one is a bug
+	Unsent  atomic.Uint64 // answers that the kernel no longer wanted: the reader was killed
+	Panics  atomic.Uint64 // panics of a handler; each one is a bug
+	Resumed atomic.Uint64 // requests that another process had read and not answered
+	Refused atomic.Uint64 // those of them that ended each process which tried to
 }
 
-// New takes over fd, a descriptor of /dev/fuse that has been mounted and not been read from yet, and agrees with the kernel on the protocol.
-func New(fd int, handler Handler, stats *Stats, debug bool) (*Conn, error) {
+// New makes a connection of fd, a descriptor of /dev/fuse on whose protocol Initialize has agreed. It takes fd over; the descriptors of others remain.
+func New(fd int, slots *Slots, handler Handler, stats *Stats, debug bool) (*Conn, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("/dev/fuse: %w", err)
 	}
-	c := &Conn{fd: uintptr(fd), file: os.NewFile(uintptr(fd), "/dev/fuse"), handler: handler, stats: stats, debug: debug}
+	c := &Conn{fd: uintptr(fd), file: os.NewFile(uintptr(fd), "/dev/fuse"), slots: slots, handler: handler, stats: stats, debug: debug}
 	var err error
 	if c.raw, err = c.file.SyscallConn(); err != nil {
-		return nil, err
-	}
-	if err := c.initialize(); err != nil {
-		c.file.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// Serve answers requests until the kernel ends the connection: the file system has been unmounted by all, or aborted.
+// Serve answers requests, those first that another process has left, until the kernel ends the connection: the file system has been unmounted by
+// all, or aborted.
 func (c *Conn) Serve() {
+	c.resume()
 	c.start()
 	c.running.Wait()
 	c.file.Close()
 }
 
+// start starts a reader, unless there are as many as there can be.
 func (c *Conn) start() {
-	c.running.Add(1)
-	go func() {
-		defer c.running.Done()
-		c.read()
-	}()
+	t, ok := c.slots.take()
+	if !ok {
+		return
+	}
+	c.running.Go(func() {
+		c.read(newRequest(t))
+		c.slots.give(t)
+	})
 }
 
 // read is one reader. Before it answers it sees to it that another one waits: to answer may take the kernel's locks, or waking others.
-func (c *Conn) read() {
-	r := newRequest()
+func (c *Conn) read(r *request) {
 	for {
 		c.idle.Add(1)
 		err := c.next(r)
@@ -96,6 +100,7 @@ func (c *Conn) read() {
 			c.start()
 		}
 		c.answer(r)
+		r.slot.length().Store(0)
 		if c.idle.Load() >= maxIdle {
 			return
 		}
@@ -104,6 +109,8 @@ func (c *Conn) read() {
 
 // next waits for a request. Its errors mean the end of the connection.
 func (c *Conn) next(r *request) error {
+	r.slot.tries().Store(0)
+	r.slot.begun().Store(0)
 	for {
 		var n int
 		var errno unix.Errno
@@ -111,6 +118,9 @@ func (c *Conn) next(r *request) error {
 			n, errno = rawRead(fd, r.in[:cap(r.in)])
 			return errno != unix.EAGAIN
 		})
+		if errno != 0 {
+			r.slot.length().Store(0) // a request that was given up while it was copied
+		}
 		switch {
 		case err != nil:
 			return err
@@ -129,18 +139,22 @@ func (c *Conn) next(r *request) error {
 // answer has the handler answer r and tells the kernel.
 func (c *Conn) answer(r *request) {
 	size, status, reply := c.handle(r)
-	h := r.header()
 	if c.debug {
+		h := r.header()
 		slog.Info("request", "op", opName(h.Opcode), "node", h.NodeId, "pid", h.Pid, "status", int32(status), "bytes", size)
 	}
-	if !reply {
-		return
+	if reply {
+		c.reply(r, size, status)
 	}
+}
+
+// reply sends what is in the place of the answer, or an error alone.
+func (c *Conn) reply(r *request, size int, status fuse.Status) {
 	if status != fuse.OK {
 		size = 0
 	}
 	o := r.outHeader()
-	*o = fuse.OutHeader{Length: uint32(outHeaderBytes + size), Status: -int32(status), Unique: h.Unique}
+	*o = fuse.OutHeader{Length: uint32(outHeaderBytes + size), Status: -int32(status), Unique: r.header().Unique}
 	if errno := rawWrite(c.fd, r.out[:o.Length]); errno != 0 {
 		c.stats.Unsent.Add(1)
 	}

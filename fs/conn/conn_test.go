@@ -74,7 +74,11 @@ func connect(t *testing.T) *kernel {
 	k := &kernel{t: t, fd: fds[0], handler: &answers{forgotten: map[uint64]uint64{}, stuck: make(chan struct{})}, served: make(chan struct{})}
 	unix.SetsockoptTimeval(k.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
 	k.ask(opInit, 0, fuse.InitIn{Major: 7, Minor: 45, MaxReadAhead: 1 << 17, Flags: ^uint32(0)})
-	if k.conn, err = New(fds[1], k.handler, &k.stats, false); err != nil {
+	agreed, err := Initialize(fds[1])
+	if err != nil || agreed.Suits() != nil {
+		t.Fatal(agreed, err)
+	}
+	if k.conn, err = New(fds[1], testSlots(t), k.handler, &k.stats, false); err != nil {
 		t.Fatal(err)
 	}
 	status, answer := k.answer()
@@ -90,6 +94,16 @@ func connect(t *testing.T) *kernel {
 		<-k.served
 	})
 	return k
+}
+
+// testSlots is memory for requests.
+func testSlots(t *testing.T) *Slots {
+	t.Helper()
+	s, err := newSlots(make([]byte, SlotsBytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // ask sends a request; in is its struct, behind whose header the rest is appended.
@@ -236,7 +250,8 @@ func TestOldKernel(t *testing.T) {
 	k.fd = fds[0]
 	defer unix.Close(k.fd)
 	k.ask(opInit, 0, fuse.InitIn{Major: 7, Minor: 23})
-	if _, err := New(fds[1], nil, &k.stats, false); err != errProtocol {
+	defer unix.Close(fds[1])
+	if _, err := Initialize(fds[1]); err != errProtocol {
 		t.Errorf("got %v", err)
 	}
 }
@@ -255,8 +270,8 @@ func FuzzHandle(f *testing.F) {
 		stuck := make(chan struct{})
 		close(stuck)
 		c := &Conn{handler: &answers{forgotten: map[uint64]uint64{}, stuck: stuck}, stats: &Stats{}}
-		r := newRequest()
-		r.in = append(r.in, message...)
+		r := newRequest(slot{mem: make([]byte, slotBytes)})
+		r.in = r.in[:copy(r.in, message)]
 		began := time.Now()
 		if size, _, _ := c.handle(r); size > MaxRead || outHeaderBytes+size > len(r.out) {
 			t.Errorf("an answer of %d bytes", size)

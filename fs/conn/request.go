@@ -49,12 +49,13 @@ const (
 
 // request is a reader's memory: a request as the kernel wrote it, and the answer behind room for its header.
 type request struct {
-	in  []byte
-	out []byte
+	slot slot
+	in   []byte // in the slot
+	out  []byte
 }
 
-func newRequest() *request {
-	return &request{in: make([]byte, 0, minReadBuffer), out: make([]byte, outHeaderBytes+4096)}
+func newRequest(t slot) *request {
+	return &request{slot: t, in: t.request(), out: make([]byte, outHeaderBytes+4096)}
 }
 
 func (r *request) header() *fuse.InHeader { return in[fuse.InHeader](r) }
@@ -102,9 +103,11 @@ func (c *Conn) handle(r *request) (size int, status fuse.Status, reply bool) {
 		return int(unsafe.Sizeof(fuse.EntryOut{})), status, true
 	case opForget:
 		f := in[fuse.ForgetIn](r)
+		r.slot.begun().Store(1)
 		c.handler.Forget(f.NodeId, f.Nlookup)
 		return 0, fuse.OK, false
 	case opBatchForget:
+		r.slot.begun().Store(1)
 		c.forgetAll(r)
 		return 0, fuse.OK, false
 	case opGetattr:

@@ -1,4 +1,4 @@
-package fs
+package keeper
 
 import (
 	"errors"
@@ -15,12 +15,19 @@ import (
 // claim is the right to serve a directory: a locked file beside all the others in the state directory. The lock goes with the process, however it ends.
 type claim struct{ file *os.File }
 
-// newClaim claims dir. The error names the process that has it.
+// errTaken says who has a claim.
+type errTaken struct{ dir, pid string }
+
+func (e *errTaken) Error() string {
+	return fmt.Sprintf("%s is served already, by lensfs process %s: stop that one, or choose another directory", e.dir, e.pid)
+}
+
+// newClaim claims dir. If somebody has it, the error is an errTaken.
 func newClaim(stateDir, dir string) (*claim, error) {
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(stateDir, url.PathEscape(dir)+".lock")
+	path := claimPath(stateDir, dir)
 	for {
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {
@@ -31,18 +38,37 @@ func newClaim(stateDir, dir string) (*claim, error) {
 			if !errors.Is(err, unix.EWOULDBLOCK) {
 				return nil, fmt.Errorf("lock %s: %w", path, err)
 			}
-			return nil, fmt.Errorf("%s is served already, by lensfs process %s: stop that one, or choose another directory", dir, holder(file))
+			return nil, &errTaken{dir, holder(file)}
 		}
 		if !isAt(file, path) {
 			file.Close() // its last holder removed it between our opening and our locking
 			continue
 		}
-		if err := errors.Join(file.Truncate(0), writePid(file)); err != nil {
+		c := &claim{file}
+		if err := c.sign(); err != nil {
 			file.Close()
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, err
 		}
-		return &claim{file}, nil
+		return c, nil
 	}
+}
+
+// takenOver makes a claim of the descriptor of one that another process had.
+func takenOver(stateDir, dir string, fd int) (*claim, error) {
+	c := &claim{os.NewFile(uintptr(fd), claimPath(stateDir, dir))}
+	return c, c.sign()
+}
+
+func claimPath(stateDir, dir string) string {
+	return filepath.Join(stateDir, url.PathEscape(dir)+".lock")
+}
+
+// sign writes down that it is this process's.
+func (c *claim) sign() error {
+	if err := errors.Join(c.file.Truncate(0), writePid(c.file)); err != nil {
+		return fmt.Errorf("%s: %w", c.file.Name(), err)
+	}
+	return nil
 }
 
 // release gives the claim up and removes its file; the state directory too when it was the last.

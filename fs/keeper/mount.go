@@ -1,9 +1,10 @@
-package fs
+package keeper
 
 import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,59 +17,42 @@ import (
 // fsName is what the mounts are called: "lxcfs DIR fuse.lxcfs" in /proc/mounts. LXC, util-linux, pam_cgfs and osctld's tests look for it.
 const fsName = "lxcfs"
 
-// mountpoint is one FUSE connection of ours and the directory it is mounted on.
-type mountpoint struct {
-	dir    string
-	id     int // of the mount, in /proc/self/mountinfo
-	conn   *conn.Conn
-	served chan struct{} // closed when the kernel has ended the connection
-}
-
-// mount mounts fs on dir. Nothing that the daemon does later may touch a file beneath dir: it would wait for itself.
-func mount(dir string, fs conn.Handler, stats *Stats, debug bool) (*mountpoint, error) {
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+// mount mounts a file system on dir and agrees with the kernel on the protocol. Nothing that this process or its worker does later may touch a
+// file beneath dir: it would wait for itself.
+func mount(dir string) (m Mount, fd int, err error) {
+	fd, err = unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
+		return m, -1, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
 	}
 	// Read-only as a whole: writing fails in the kernel with EROFS, and reads do not make it ask for attributes anew (atime).
 	// default_permissions: it checks the modes, without an ACCESS request. allow_other: containers are other users.
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=%d", fd, conn.MaxRead)
 	if err := unix.Mount(fsName, dir, "fuse."+fsName, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_RDONLY, options); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("mount on %s: %w", dir, err)
+		return m, -1, fmt.Errorf("mount on %s: %w", dir, err)
 	}
-	m := &mountpoint{dir: dir, served: make(chan struct{})}
 	top, err := topMount(dir)
 	if err != nil || top == nil {
-		return nil, errors.Join(fmt.Errorf("mount on %s: it is not among the mounts of this process", dir), err, unix.Unmount(dir, unix.MNT_DETACH), unix.Close(fd))
+		return m, -1, errors.Join(fmt.Errorf("mount on %s: it is not among the mounts of this process", dir), err, unix.Unmount(dir, unix.MNT_DETACH), unix.Close(fd))
 	}
-	m.id = top.ID
-	m.conn, err = conn.New(fd, fs, &stats.Conn, debug)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("mount on %s: %w", dir, err), m.unmount())
+	m = Mount{Dir: dir, ID: top.ID, Device: fmt.Sprintf("%d:%d", top.Major, top.Minor)}
+	if m.Agreed, err = conn.Initialize(fd); err != nil {
+		return m, -1, errors.Join(fmt.Errorf("mount on %s: %w", dir, err), m.unmount(), unix.Close(fd))
 	}
-	return m, nil
-}
-
-// serve answers the kernel until it ends the connection.
-func (m *mountpoint) serve() {
-	go func() {
-		m.conn.Serve()
-		close(m.served)
-	}()
+	return m, fd, nil
 }
 
 // unmount takes the mount off its directory, unless somebody has put another over it. Containers that still hold files of it find them dead.
-func (m *mountpoint) unmount() error {
-	top, err := topMount(m.dir)
+func (m *Mount) unmount() error {
+	top, err := topMount(m.Dir)
 	if err != nil {
 		return err
 	}
-	if top == nil || top.ID != m.id {
+	if top == nil || top.ID != m.ID {
 		return nil // gone already, or not ours
 	}
-	if err := unix.Unmount(m.dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-		return fmt.Errorf("unmount %s: %w", m.dir, err)
+	if err := unix.Unmount(m.Dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		return fmt.Errorf("unmount %s: %w", m.Dir, err)
 	}
 	return nil
 }
@@ -121,4 +105,20 @@ func isDead(dir string) bool {
 	case <-time.After(answers):
 		return false
 	}
+}
+
+// mountDir gives the directory as /proc/self/mountinfo will name it. Its last part is not looked at: a dead or hung mount may be on it.
+func mountDir(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Dir(abs), 0o755); err != nil {
+		return "", err
+	}
+	up, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(up, filepath.Base(abs)), nil
 }

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"os/signal"
+
+	"lensfs/fs"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// Descriptors that a keeper gives its worker.
+const (
+	workerLink   = 3
+	workerStderr = 4
+)
+
+func workerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "worker TREE",
+		Short:  "Answers the kernel's requests, started by serve",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(*cobra.Command, []string) error {
+			// What is sent to all processes of a service or a terminal is for the keeper to decide on. SIGPIPE comes when nobody reads its log any more.
+			signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE)
+			unix.CloseOnExec(workerLink)
+			unix.CloseOnExec(workerStderr)
+			return fs.Run(workerLink, workerStderr, version, func() {
+				raiseFileLimit()
+				tuneRuntime()
+			})
+		},
+	}
+}

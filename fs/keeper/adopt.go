@@ -1,0 +1,129 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+)
+
+// adopt becomes the keeper of a worker that has lost its own. taken is who has the directory, if that is not the case.
+func (k *Keeper) adopt(taken *errTaken) error {
+	h, d, w, link, err := askToAdopt(k.cfg.StateDir, k.cfg.Tree)
+	if errors.Is(err, errNobody) {
+		return taken
+	}
+	if err != nil {
+		return fmt.Errorf("%w (%w)", taken, err)
+	}
+	if h.Tree.Dir != k.cfg.Tree || k.cfg.OwnViews != "" && h.Views == nil && !k.cfg.OwnSpare || h.Views != nil && h.Views.Dir != k.cfg.OwnViews {
+		views := "none"
+		if h.Views != nil {
+			views = h.Views.Dir
+		}
+		d.close()
+		link.Close() // its worker goes on alone
+		return fmt.Errorf("worker %d, whose keeper has ended, serves %s and own views on %s: give the same --tree and --views, or end it with \"lensfs stop\"", w.Pid, h.Tree.Dir, views)
+	}
+	wanted := k.cfg.Worker
+	if err := k.takeOver(h, d, w, link); err != nil {
+		return err
+	}
+	k.cfg.Worker = wanted
+	slog.Info("took over from a keeper that has ended", "worker", w.Pid, "version", w.Version)
+	if k.suits(w) {
+		return nil
+	}
+	p, err := k.start(ownProgram)
+	if err == nil {
+		if err = p.prepare(k.cfg.Worker, k.nice); err == nil {
+			err = k.exchange(p)
+		}
+	}
+	if err != nil {
+		slog.Error("the worker stays what it is, with the flags that it has", "err", err)
+	}
+	return nil
+}
+
+// errNobody says that no worker is to be adopted: there is a keeper, or neither.
+var errNobody = errors.New("nobody to adopt")
+
+// askToAdopt asks the one who serves dir to be adopted.
+func askToAdopt(stateDir, dir string) (h Handover, d Descriptors, w Worker, link *Link, err error) {
+	link, err = dial(stateDir, dir)
+	if err != nil {
+		return h, nil, w, nil, errNobody
+	}
+	m, fds, err := link.ask(Message{Op: opAdopt}, answers)
+	if err == nil && (m.Handover == nil || m.Worker == nil) {
+		err = errors.New("the answer has nothing in it")
+	}
+	if err == nil {
+		h, w = *m.Handover, *m.Worker
+		d, err = h.descriptors(fds)
+	}
+	if err != nil {
+		link.Close()
+		if m.Op == OpFailed {
+			err = errNobody
+		}
+		return h, nil, w, nil, err
+	}
+	return h, d, w, link, nil
+}
+
+// dial connects to who serves dir.
+func dial(stateDir, dir string) (*Link, error) {
+	var c *net.UnixConn
+	err := inDir(stateDir, func(path string) (err error) {
+		c, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(path, socketName(dir)), Net: "unix"})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Link{conn: c}, nil
+}
+
+// Orphan is what a worker does when its keeper has ended: it waits at the control socket for the next one, and gives the link to it. Nobody else is
+// told more than that.
+func Orphan(h Handover, d Descriptors, w Worker) (*Link, error) {
+	l, err := listenAgain(d[fdControl])
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	for {
+		link, m, err := acceptOne(l)
+		if err != nil {
+			time.Sleep(pause)
+			continue
+		}
+		if link == nil {
+			continue
+		}
+		if m.Op != opAdopt {
+			link.Send(failed(errors.New("the keeper has ended, and its worker goes on alone: start \"lensfs serve\" again with the same flags")))
+			link.Close()
+			continue
+		}
+		full, fds := h.named(d)
+		if err := link.Send(Message{Op: opAdopt, Handover: &full, Worker: &w}, fds...); err != nil {
+			link.Close()
+			continue
+		}
+		return link, nil
+	}
+}
+
+// ReceiveHandover reads a message from the keeper; with OpServe there are descriptors, which are named.
+func ReceiveHandover(m Message, fds []int) (Handover, Descriptors, error) {
+	if m.Handover == nil {
+		return Handover{}, nil, errors.New("there is nothing to take over")
+	}
+	d, err := m.Handover.descriptors(fds)
+	return *m.Handover, d, err
+}

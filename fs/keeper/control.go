@@ -1,0 +1,200 @@
+package keeper
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// request is what somebody asks over the control socket. The answer goes to link, which is then closed.
+type request struct {
+	Message
+	link *Link
+}
+
+// socketName is short, whatever the directory: a path in a socket's address has 107 bytes.
+func socketName(dir string) string { return fmt.Sprintf("%x.sock", sha256.Sum256([]byte(dir)))[48:] }
+
+// inDir calls f with a short path to dir.
+func inDir(dir string, f func(path string) error) error {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
+	return f(fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+// listen makes the control socket, under a name for each directory: in the state directory, which is root's alone.
+func (k *Keeper) listen() error {
+	names := k.socketNames()
+	for _, name := range names {
+		if err := os.Remove(filepath.Join(k.cfg.StateDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	err := inDir(k.cfg.StateDir, func(dir string) (err error) {
+		k.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, names[0]), Net: "unix"})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("control socket in %s: %w", k.cfg.StateDir, err)
+	}
+	k.listener.SetUnlinkOnClose(false) // its name is one that only we understand
+	if len(names) > 1 {
+		if err := os.Symlink(names[0], filepath.Join(k.cfg.StateDir, names[1])); err != nil {
+			return err
+		}
+	}
+	return k.ownListener()
+}
+
+// ownListener puts a copy of the listener's descriptor among those that are handed over.
+func (k *Keeper) ownListener() error {
+	raw, err := k.listener.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var dupErr error
+	err = raw.Control(func(fd uintptr) { k.fds[fdControl], dupErr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3) })
+	return errors.Join(err, dupErr)
+}
+
+func (k *Keeper) socketNames() []string {
+	names := []string{socketName(k.hand.Tree.Dir)}
+	if k.hand.Views != nil {
+		names = append(names, socketName(k.hand.Views.Dir))
+	}
+	return names
+}
+
+// unlisten removes the control socket, if it is ours.
+func (k *Keeper) unlisten() {
+	if k.listener == nil {
+		return
+	}
+	k.listener.Close()
+	for _, name := range k.socketNames() {
+		os.Remove(filepath.Join(k.cfg.StateDir, name))
+	}
+}
+
+// listenAgain makes a listener of a descriptor that was handed over.
+func listenAgain(fd int) (*net.UnixListener, error) {
+	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(copied), "control")
+	defer file.Close()
+	l, err := net.FileListener(file)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		l.Close()
+		return nil, errors.New("the control socket is not a Unix socket")
+	}
+	u.SetUnlinkOnClose(false)
+	return u, nil
+}
+
+// acceptOne waits for somebody who may ask, and for what he asks.
+func acceptOne(l *net.UnixListener) (*Link, Message, error) {
+	c, err := l.AcceptUnix()
+	if err != nil {
+		return nil, Message{}, err
+	}
+	link := &Link{conn: c}
+	if err := link.ofRoot(); err != nil {
+		link.Close()
+		return nil, Message{}, nil
+	}
+	c.SetReadDeadline(time.Now().Add(sendLimit))
+	m, fds, err := link.Receive()
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+	if err != nil {
+		link.Close()
+		return nil, Message{}, nil
+	}
+	c.SetReadDeadline(time.Time{})
+	return link, m, nil
+}
+
+// accept takes requests for Run to answer, until the listener is closed.
+func (k *Keeper) accept() {
+	for {
+		link, m, err := acceptOne(k.listener)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // no descriptors left, perhaps
+			time.Sleep(pause)
+			continue
+		}
+		if link != nil {
+			k.requests <- request{m, link}
+		}
+	}
+}
+
+// do answers a request. Its end is the keeper's.
+func (k *Keeper) do(r request) (end bool, err error) {
+	defer r.link.Close()
+	switch r.Op {
+	case OpStatus:
+		r.link.Send(k.status())
+	case opUpgrade:
+		if err := k.upgrade(); err != nil {
+			slog.Error("the upgrade failed: the version before goes on", "err", err)
+			r.link.Send(failed(err))
+			return false, nil
+		}
+		r.link.Send(Message{Op: OpDone, Worker: &k.worker.Worker})
+		r.link.Close()
+		k.execute()
+	case opStop:
+		if err := k.mayStop(r.Force); err != nil {
+			r.link.Send(failed(err))
+			return false, nil
+		}
+		slog.Info("ending: told to by a command")
+		err := k.Close()
+		if err != nil {
+			r.link.Send(failed(err))
+		} else {
+			r.link.Send(Message{Op: OpDone})
+		}
+		return true, err
+	case opAdopt:
+		r.link.Send(failed(&errTaken{k.hand.Tree.Dir, fmt.Sprint(os.Getpid())}))
+	default:
+		r.link.Send(failed(fmt.Errorf("%q is not known here: is the command of another version?", r.Op)))
+	}
+	return false, nil
+}
+
+func failed(err error) Message { return Message{Op: OpFailed, Error: err.Error()} }
+
+// mayStop says with an error why not to end now.
+func (k *Keeper) mayStop(force bool) error {
+	users, err := k.users()
+	if force || err == nil && users == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("whether containers use the views cannot be seen (%w): give --force to end all the same", err)
+	}
+	return fmt.Errorf("%d %s the views: their files would be dead until they are started again; end those first, or give --force",
+		users, map[bool]string{true: "container still uses", false: "containers still use"}[users == 1])
+}

@@ -1,0 +1,197 @@
+package keeper
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// upgrade has a worker of the binary that is now on disk take over. The one before serves until the new one is ready, and its version again if the new one
+// then does not serve: that is the error.
+func (k *Keeper) upgrade() error {
+	p, err := k.start(k.cfg.Program)
+	if err != nil {
+		return fmt.Errorf("%s: %w", k.cfg.Program, err)
+	}
+	if err := p.prepare(k.cfg.Worker, k.nice); err != nil {
+		return fmt.Errorf("%s: %w", k.cfg.Program, err)
+	}
+	return k.exchange(p)
+}
+
+// exchange has a worker that is prepared take the place of the present one. That is killed: what it has not answered is in the slots, and what the
+// containers may not lose is in memory that stays. It would be no different if it ended well.
+func (k *Keeper) exchange(p *process) error {
+	if old := k.worker; old != nil {
+		k.worker = nil
+		old.kill()
+	}
+	err := p.serve(k.hand, k.fds)
+	if err == nil {
+		err = p.settles()
+	}
+	if err != nil {
+		k.launch()
+		return err
+	}
+	k.worker, k.retry, k.quick, k.busy = p, nil, 0, map[uint64]time.Time{}
+	slog.Info("upgraded", "version", p.Version, "pid", p.Pid)
+	return nil
+}
+
+// settles waits whether the worker lives on.
+func (p *process) settles() error {
+	timer := time.NewTimer(settleTime)
+	defer timer.Stop()
+	for {
+		select {
+		case _, ok := <-p.messages:
+			if !ok {
+				return fmt.Errorf("the new worker ended as soon as it served (%s)", p.kill())
+			}
+		case <-timer.C:
+			return nil
+		}
+	}
+}
+
+// envState tells a keeper that it has been one before it was executed anew. Its value is the descriptor of a state.
+const envState = "LENSFS_KEEPER_STATE"
+
+// state is what a keeper remembers over an exec.
+type state struct {
+	Handover    Handover
+	Descriptors Descriptors
+	Worker      Worker
+	Link        int // descriptor
+	Started     time.Time
+	Nice        int
+	Restarts    int
+	LastEnd     string
+}
+
+// execute makes this process one of the binary on disk. The worker and the descriptors remain; if it does not succeed, so does everything else.
+func (k *Keeper) execute() {
+	if err := k.tryExecute(); err != nil {
+		slog.Error("the keeper stays what it is; its worker is upgraded", "err", err)
+	}
+}
+
+func (k *Keeper) tryExecute() error {
+	link, err := k.worker.link.fd()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(link)
+	text, err := json.Marshal(state{k.hand, k.fds, k.worker.Worker, link, k.started, k.nice, k.restarts, k.lastEnd})
+	if err != nil {
+		return err
+	}
+	fd, err := memory("state", 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, text); err != nil {
+		return err
+	}
+	all := Descriptors{"state": fd, "link": link}
+	for name, fd := range k.fds {
+		all[name] = fd
+	}
+	if err := all.inherit(true); err != nil {
+		return err
+	}
+	env := append(os.Environ(), envState+"="+strconv.Itoa(fd))
+	err = unix.Exec(k.cfg.Program, os.Args, env)
+	all.inherit(false)
+	return fmt.Errorf("execute %s: %w", k.cfg.Program, err)
+}
+
+// inherit has the descriptors pass an exec, or not.
+func (d Descriptors) inherit(pass bool) error {
+	flags := unix.FD_CLOEXEC
+	if pass {
+		flags = 0
+	}
+	for _, fd := range d {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, flags); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goOn makes the keeper again what it was before the exec.
+func (k *Keeper) goOn(where string) error {
+	os.Unsetenv(envState)
+	fd, err := strconv.Atoi(where)
+	if err != nil {
+		return fmt.Errorf("%s: %w", envState, err)
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 1<<20)
+	n, err := unix.Pread(fd, text, 0)
+	if err != nil {
+		return fmt.Errorf("what the keeper was before: %w", err)
+	}
+	var s state
+	if err := json.Unmarshal(text[:n], &s); err != nil {
+		return fmt.Errorf("what the keeper was before: %w", err)
+	}
+	s.Descriptors.inherit(false)
+	unix.CloseOnExec(s.Link)
+	link, err := NewLink(s.Link)
+	if err != nil {
+		return err
+	}
+	k.started, k.nice, k.restarts, k.lastEnd = s.Started, s.Nice, s.Restarts, s.LastEnd
+	return k.takeOver(s.Handover, s.Descriptors, s.Worker, link)
+}
+
+// takeOver becomes the keeper of a worker that serves.
+func (k *Keeper) takeOver(h Handover, d Descriptors, w Worker, link *Link) error {
+	if err := h.check(d); err != nil {
+		return err
+	}
+	var err error
+	k.hand, k.fds = h, d
+	k.cfg.Tree, k.cfg.OwnViews, k.cfg.StateDir = h.Tree.Dir, "", h.StateDir
+	if h.Views != nil {
+		k.cfg.OwnViews = h.Views.Dir
+	}
+	for name, dir := range map[string]string{fdTreeClaim: k.cfg.Tree, fdViewsClaim: k.cfg.OwnViews} {
+		if fd, ok := d[name]; ok {
+			c, err := takenOver(k.cfg.StateDir, dir, fd)
+			if err != nil {
+				return err
+			}
+			k.claims = append(k.claims, c)
+		}
+	}
+	if k.listener, err = listenAgain(d[fdControl]); err != nil {
+		return err
+	}
+	if k.worker, err = attach(w, link); err != nil {
+		return err
+	}
+	k.keep()
+	return k.watch()
+}
+
+// suits says whether a worker does what this keeper was told to have done, and is of its version.
+func (k *Keeper) suits(w Worker) bool {
+	return string(w.Config) == string(k.cfg.Worker) && w.Version == k.cfg.Version && sameProgram(w.Pid)
+}
+
+// sameProgram says whether a process runs the file that we do.
+func sameProgram(pid int) bool {
+	ours, err1 := os.Stat(ownProgram)
+	theirs, err2 := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
+	return err1 == nil && err2 == nil && os.SameFile(ours, theirs)
+}

@@ -1,0 +1,153 @@
+package fs
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"lensfs/fs/keeper"
+
+	"golang.org/x/sys/unix"
+)
+
+// Run is a worker's life: it does what its keeper says over the link behind descriptor fd, and goes on alone when the keeper ends, until another
+// adopts it. It returns when it is told to end.
+func Run(link, stderr int, version string, tune func()) error {
+	w := &running{version: version, stderr: stderr, tune: tune}
+	var err error
+	if w.link, err = keeper.NewLink(link); err != nil {
+		return err
+	}
+	for {
+		m, fds, err := w.link.Receive()
+		if err != nil {
+			w.link.Close()
+			if w.serving == nil {
+				return nil // there is nothing to go on with
+			}
+			slog.Warn("the keeper has ended: going on alone, until \"lensfs serve\" is started again", "pid", os.Getpid())
+			link, err := keeper.Orphan(w.hand, w.fds, w.me())
+			if err != nil {
+				return err
+			}
+			w.mu.Lock()
+			w.link = link
+			w.mu.Unlock()
+			slog.Info("there is a keeper again")
+			continue
+		}
+		answer, end := w.do(m, fds)
+		if end {
+			return w.serving.Close()
+		}
+		w.send(answer) //nolint: the next Receive tells
+	}
+}
+
+// running is a worker and its link.
+type running struct {
+	mu      sync.Mutex // to send
+	link    *keeper.Link
+	version string
+	stderr  int
+	tune    func()
+
+	config  json.RawMessage
+	nice    int
+	serving *Worker // nil: not yet
+	ready   *Worker
+	since   time.Time
+	hand    keeper.Handover
+	fds     keeper.Descriptors
+}
+
+func (w *running) send(m keeper.Message) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.link.Send(m)
+}
+
+func (w *running) me() keeper.Worker {
+	return keeper.Worker{Pid: os.Getpid(), Version: w.version, Cgroups: w.ready.String(), Since: w.since, Config: w.config}
+}
+
+// do does what a message says.
+func (w *running) do(m keeper.Message, fds []int) (answer keeper.Message, end bool) {
+	var err error
+	switch {
+	case m.Op == keeper.OpPing:
+		return keeper.Message{Op: keeper.OpPong}, false
+	case m.Op == keeper.OpPrepare && w.ready == nil:
+		if err = w.prepare(m.Config, m.Nice); err == nil {
+			me := w.me()
+			return keeper.Message{Op: keeper.OpPrepared, Worker: &me}, false
+		}
+	case m.Op == keeper.OpServe && w.ready != nil && w.serving == nil:
+		if err = w.serve(m, fds); err == nil {
+			return keeper.Message{Op: keeper.OpServing}, false
+		}
+	case m.Op == keeper.OpEnd && w.serving != nil:
+		return m, true
+	case m.Op == keeper.OpUnveil && w.serving != nil:
+		w.serving.Unveil(m.Unveiled)
+		w.hand.Unveiled = m.Unveiled
+		return keeper.Message{Op: keeper.OpDone}, false
+	case m.Op == keeper.OpStatus && w.serving != nil:
+		var text []byte
+		if text, err = json.Marshal(w.serving.Report()); err == nil {
+			return keeper.Message{Op: keeper.OpDone, Status: text}, false
+		}
+	default:
+		err = fmt.Errorf("%q is not known here, or not now", m.Op)
+	}
+	return keeper.Message{Op: keeper.OpFailed, Error: err.Error()}, false
+}
+
+func (w *running) prepare(config json.RawMessage, nice int) error {
+	var cfg Config
+	if err := json.Unmarshal(config, &cfg); err != nil {
+		return fmt.Errorf("what the keeper wants: %w", err)
+	}
+	w.tune()
+	var err error
+	if w.ready, err = Prepare(cfg); err != nil {
+		return err
+	}
+	w.config, w.nice = config, nice
+	// What was said until now is the keeper's to tell; from here on it goes where the keeper's own words go.
+	return unix.Dup3(w.stderr, 2, 0)
+}
+
+func (w *running) serve(m keeper.Message, fds []int) error {
+	h, d, err := keeper.ReceiveHandover(m, fds)
+	if err != nil {
+		return err
+	}
+	if err := w.ready.Serve(h, d); err != nil {
+		return err
+	}
+	w.hand, w.fds, w.serving, w.since = h, d, w.ready, time.Now()
+	go w.tellEnd()
+	time.AfterFunc(calmAfter, func() {
+		if err := keeper.Calm(w.nice); err != nil {
+			slog.Warn("the worker keeps the priority with which it took over", "err", err)
+		}
+	})
+	return nil
+}
+
+// calmAfter is how long a worker that took over goes before others.
+const calmAfter = time.Second
+
+// tellEnd ends the worker when the kernel has ended the connection. Its keeper is told, and does the rest.
+func (w *running) tellEnd() {
+	<-w.serving.Ended()
+	if err := w.send(keeper.Message{Op: keeper.OpGone}); err != nil {
+		slog.Error("ending", "err", errors.Join(errors.New("the kernel has ended the connection, and there is no keeper"), err))
+		os.Exit(1)
+	}
+}
