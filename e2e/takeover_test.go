@@ -375,6 +375,18 @@ func TestViewsOutliveEverything(t *testing.T) {
 			look() // while there is no keeper
 			d.again()
 		}},
+		{"told to end, unmounted, and started again", func() { // as LXCFS's unit does
+			if err := d.cmd.Process.Signal(unix.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			d.wait(10 * time.Second)
+			for _, dir := range []string{d.tree, d.views} {
+				if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.again()
+		}},
 	} {
 		step.do()
 		n, kb, u, i, ino := look()

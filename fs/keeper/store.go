@@ -114,7 +114,10 @@ func (k *Keeper) restore(kept Descriptors) error {
 		err = fmt.Errorf("it served %s", h.Tree.Dir)
 	}
 	if err == nil {
-		err = alive(h.Tree)
+		err = h.Tree.remount(kept[FdTree])
+	}
+	if err == nil && h.Views != nil {
+		err = h.Views.remount(kept[FdViews])
 	}
 	if err != nil {
 		kept.close()
@@ -126,17 +129,5 @@ func (k *Keeper) restore(kept Descriptors) error {
 		k.fds[name] = fd
 	}
 	slog.Info("took over from a daemon that has ended, keeper and worker: systemd has kept its connections")
-	return nil
-}
-
-// alive says with an error that a mount is not there any more.
-func alive(m Mount) error {
-	top, err := topMount(m.Dir)
-	if err != nil {
-		return err
-	}
-	if top == nil || top.ID != m.ID {
-		return fmt.Errorf("%s is not mounted any more", m.Dir)
-	}
 	return nil
 }
