@@ -88,7 +88,7 @@ func TestWorkerKilled(t *testing.T) {
 			d.killWorker()
 			time.Sleep(50*time.Millisecond + rand.N(200*time.Millisecond))
 		}
-	}).within(t, 3*time.Second)
+	}).within(t, 5*time.Second)
 }
 
 // Nor that it has been replaced by one of the binary now on disk.
@@ -110,7 +110,7 @@ func TestUpgrades(t *testing.T) {
 			poll(t, 20*time.Second, "the keeper is of the new binary too", func() bool { return sameFile(t, fmt.Sprintf("/proc/%d/exe", d.cmd.Process.Pid), path) })
 			time.Sleep(rand.N(100 * time.Millisecond))
 		}
-	}).within(t, 3*time.Second)
+	}).within(t, 5*time.Second)
 	d.alive()
 }
 
@@ -273,7 +273,7 @@ func TestKeeperKilled(t *testing.T) {
 			d.killKeeper()
 			d.again()
 		}
-	}).within(t, 3*time.Second)
+	}).within(t, 5*time.Second)
 	d.unharmedMounts()
 }
 
