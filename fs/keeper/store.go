@@ -29,6 +29,7 @@ func (k *Keeper) keep() {
 		var fd int
 		if fd, err = memory("handover", 0); err == nil {
 			if _, err = unix.Write(fd, text); err == nil {
+				daemon.SdNotify(false, "FDSTOREREMOVE=1\nFDNAME="+storePrefix+"handover") // the one before
 				err = store(socket, "handover", fd)
 			}
 			unix.Close(fd)
