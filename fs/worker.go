@@ -115,6 +115,9 @@ func (w *Worker) serveOwn(h keeper.Handover, d keeper.Descriptors) error {
 		return err
 	}
 	o.notify, w.own = c, o
+	o.outdated = newOutdated(c.NewDropper())
+	o.dropKept()
+	w.stopped.Go(func() { o.outdated.dropUntil(w.stop) })
 	go c.Serve()
 	return nil
 }
