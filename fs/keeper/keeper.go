@@ -72,8 +72,9 @@ func (k *Keeper) Run(ctx context.Context, signals Signals) error {
 	defer ticker.Stop()
 	for {
 		var messages <-chan Message
+		var died <-chan struct{}
 		if k.worker != nil {
-			messages = k.worker.messages
+			messages, died = k.worker.messages, k.worker.died
 		}
 		select {
 		case <-ctx.Done():
@@ -86,6 +87,8 @@ func (k *Keeper) Run(ctx context.Context, signals Signals) error {
 			} else if m.Op == OpPong {
 				k.worker.unponged = time.Time{}
 			}
+		case <-died:
+			k.replace("")
 		case <-k.retry:
 			k.launch()
 		case <-ticker.C:

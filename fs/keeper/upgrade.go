@@ -55,6 +55,8 @@ func (p *process) settles() error {
 			if !ok {
 				return fmt.Errorf("the new worker ended as soon as it served (%s)", p.kill())
 			}
+		case <-p.died:
+			return fmt.Errorf("the new worker ended as soon as it served (%s)", p.kill())
 		case <-timer.C:
 			return nil
 		}
@@ -69,7 +71,8 @@ type state struct {
 	Handover    Handover
 	Descriptors Descriptors
 	Worker      Worker
-	Link        int // descriptor
+	Link        int // descriptors
+	Life        int
 	Started     time.Time
 	Nice        int
 	Restarts    int
@@ -89,7 +92,7 @@ func (k *Keeper) tryExecute() error {
 		return err
 	}
 	defer unix.Close(link)
-	text, err := json.Marshal(state{k.hand, k.fds, k.worker.Worker, link, k.started, k.nice, k.restarts, k.lastEnd})
+	text, err := json.Marshal(state{k.hand, k.fds, k.worker.Worker, link, k.worker.life, k.started, k.nice, k.restarts, k.lastEnd})
 	if err != nil {
 		return err
 	}
@@ -101,7 +104,7 @@ func (k *Keeper) tryExecute() error {
 	if _, err := unix.Write(fd, text); err != nil {
 		return err
 	}
-	all := Descriptors{"state": fd, "link": link}
+	all := Descriptors{"state": fd, "link": link, fdLife: k.worker.life}
 	for name, fd := range k.fds {
 		all[name] = fd
 	}
@@ -147,6 +150,8 @@ func (k *Keeper) goOn(where string) error {
 	}
 	s.Descriptors.inherit(false)
 	unix.CloseOnExec(s.Link)
+	unix.CloseOnExec(s.Life)
+	s.Descriptors[fdLife] = s.Life
 	link, err := NewLink(s.Link)
 	if err != nil {
 		return err
@@ -178,9 +183,11 @@ func (k *Keeper) takeOver(h Handover, d Descriptors, w Worker, link *Link) error
 	if k.listener, err = listenAgain(d[fdControl]); err != nil {
 		return err
 	}
-	if k.worker, err = attach(w, link); err != nil {
+	if k.worker, err = attach(w, link, d[fdLife]); err != nil {
 		return err
 	}
+	unix.Close(d[fdLife])
+	delete(d, fdLife)
 	if err := k.remount(); err != nil {
 		slog.Warn("what containers have goes on, but new ones find nothing", "err", err)
 	}
