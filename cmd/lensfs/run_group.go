@@ -36,8 +36,8 @@ type group struct {
 	v2 *cgroup2.Manager
 }
 
-// controllersUsed are those whose limits run knows, and cpuacct, which counts on v1.
-var controllersUsed = map[cgroup1.Name]bool{cgroup1.Memory: true, cgroup1.Cpu: true, cgroup1.Cpuacct: true, cgroup1.Cpuset: true}
+// controllersUsed are those whose limits run knows, and those that count for it: cpuacct and blkio on v1, io on v2.
+var controllersUsed = map[cgroup1.Name]bool{cgroup1.Memory: true, cgroup1.Cpu: true, cgroup1.Cpuset: true, cgroup1.Cpuacct: true, cgroup1.Blkio: true, "io": true}
 
 // v1Hierarchy gives the v1 controllers that this host has among those used.
 func v1Hierarchy() ([]cgroup1.Subsystem, error) {
@@ -179,6 +179,9 @@ func (l limits) v2(controllers map[string]bool) *cgroup2.Resources {
 			period := uint64(quotaPeriod)
 			r.CPU.Max = cgroup2.NewCPUMax(&l.quota, &period)
 		}
+	}
+	if controllers["io"] {
+		r.IO = &cgroup2.IO{} // no limit: it counts
 	}
 	return r
 }
