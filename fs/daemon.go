@@ -24,7 +24,9 @@ type Config struct {
 	OwnSpare bool   // do without own views where they cannot be had
 	StateDir string // where claims and the table of containers are kept
 	Views    Views
-	Debug    bool // write every request to the log
+
+	CgroupDir bool // the tree has LXCFS's directory of cgroups, empty
+	Debug     bool // write every request to the log
 }
 
 // Views is how the views are made, the same for every container.
@@ -77,7 +79,7 @@ func Start(cfg Config) (*Daemon, error) {
 }
 
 func (d *Daemon) mountAll(cfg Config) error {
-	tree := newTree(files, d.render.host)
+	tree := newTree(files, d.render.host, cfg.CgroupDir)
 	large, err := d.render.findLarge(tree)
 	if err != nil {
 		return err

@@ -98,7 +98,7 @@ func testServersOf(t testing.TB, views Views) (*shared, *own, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree := newTree(files, host)
+	tree := newTree(files, host, false)
 	r := &renderer{resolver: resolver, host: host, cpus: cpus, stats: &Stats{}}
 	o := &own{tree: tree, render: r, shared: "/tree", records: newRecords(tab), notify: &toldKernel{}}
 	return newShared(tree, r, largeFiles{}), o, root

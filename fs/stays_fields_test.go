@@ -38,7 +38,7 @@ func (s stayShape) look() (map[stayField]string, error) {
 		return nil, err
 	}
 	seen := map[stayField]string{}
-	tree := newTree(files, host)
+	tree := newTree(files, host, false)
 	server := newShared(tree, &renderer{resolver: resolver, host: host, cpus: cpus, stats: &Stats{}}, largeFiles{})
 	c := resolver.Of(stayCaller)
 	for _, f := range tree.byNumber {
