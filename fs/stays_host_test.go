@@ -20,7 +20,7 @@ const (
 
 // cpuFiles is what hosts have in their directory of CPUs: one file of each kind, for a CPU that the container is shown and one that it is not.
 var cpuFiles = []string{
-	"possible", "present", "kernel_max", "isolated", "nohz_full", "enabled", "modalias", "uevent", "smt/active", "smt/control", "smt/uevent", "hotplug/states", "power/control",
+	"possible", "present", "kernel_max", "isolated", "nohz_full", "enabled", "crash_hotplug", "modalias", "uevent", "smt/active", "smt/control", "smt/uevent", "hotplug/states", "power/control",
 	"vulnerabilities/meltdown", "cpuidle/current_driver", "intel_pstate/status", "microcode/processor_flags", "cpufreq/boost", "cpufreq/policy1/scaling_cur_freq",
 	"cpufreq/policy1/stats/time_in_state", "cpufreq/policy5/scaling_cur_freq", "cpu1/online", "cpu5/online",
 	"cpu1/topology/core_id", "cpu5/topology/core_id", "cpu1/cache/index0/size", "cpu1/cache/uevent", "cpu1/cpuidle/state0/time", "cpu1/cpuidle/state0/s2idle/time", "cpu1/power/control",
