@@ -20,11 +20,11 @@ func makeCgroup(t *testing.T, limit func(pid int)) string {
 	t.Helper()
 	path := "/" + uniqueName()
 	var dirs []string
-	for _, c := range []string{"memory", "cpu", "cpuacct", "cpuset", "blkio"} {
+	for _, c := range []string{"memory", "cpu", "cpuacct", "cpuset"} {
 		root := ""
 		if _, v2 := cgroupDir(t, os.Getpid(), c); !v2 {
 			root = hierarchy(t, c)
-		} else if root = hierarchy(t, ""); c != "cpuacct" && c != "blkio" {
+		} else if root = hierarchy(t, ""); c != "cpuacct" {
 			writeFile(t, filepath.Join(root, "cgroup.subtree_control"), "+"+c)
 		}
 		if dir := filepath.Join(root, path); !slices.Contains(dirs, dir) {

@@ -88,7 +88,7 @@ func inAll(groups, group string) bool {
 		controllers, path, _ := strings.Cut(rest, ":")
 		in := strings.Contains(path, "/"+group)
 		used := slices.ContainsFunc(strings.Split(controllers, ","), func(c string) bool {
-			return c == "memory" || c == "cpu" || c == "cpuacct" || c == "cpuset" || c == "blkio"
+			return c == "memory" || c == "cpu" || c == "cpuacct" || c == "cpuset"
 		})
 		if used && !in {
 			return false
