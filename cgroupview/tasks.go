@@ -31,8 +31,11 @@ type knownTasks struct {
 
 	level    int  // which number of NSpid is the container's; 0 before it is known
 	youngest task // whose number LastPid is
-	forks    uint64
-	turn     int // which part of the tasks is next, where there are too many to look at all
+
+	forks uint64 // see Forks
+	kept  []byte // where forks outlive the daemon; nil: nowhere
+	next  int    // the record there that is written next
+	turn  int    // which part of the tasks is next, where there are too many to look at all
 }
 
 const (
@@ -63,32 +66,6 @@ func (c *Container) Tasks() (Tasks, error) {
 		}
 	}
 	return k.tasks, nil
-}
-
-// Forks is how many numbers the container's pid namespace has given to tasks, as far as that was seen: LastPid, until numbers begin anew, and from
-// then on it goes on growing where LastPid does not. It is as of the last Tasks. What was between the last number seen and the largest is not counted:
-// how large that is, a namespace says only inside (Linux 6.14).
-func (c *Container) Forks() uint64 {
-	c.tasks.mu.Lock()
-	defer c.tasks.mu.Unlock()
-	return max(c.tasks.forks, uint64(c.tasks.tasks.LastPid))
-}
-
-// reservedPids are given once only: numbers begin anew behind them (RESERVED_PIDS in include/linux/threads.h).
-const reservedPids = 300
-
-// fork follows the last number from one to the next.
-func (k *knownTasks) fork(pid uint32) {
-	last := uint64(k.tasks.LastPid)
-	k.forks = max(k.forks, last)
-	switch p := uint64(pid); {
-	case p >= last:
-		k.forks += p - last
-	case p >= reservedPids:
-		k.forks += p - reservedPids + 1
-	default: // somebody chose it: clone3's set_tid
-		k.forks++
-	}
 }
 
 // countTasks looks, k.mu being held, and says how much of the budget that took.
@@ -224,8 +201,8 @@ func (c *Container) nameYoungest(b *kfile.Buffer, y task) {
 			return
 		}
 	}
-	k.fork(pid)
-	k.youngest, k.tasks.LastPid = y, pid
+	k.fork(y, pid)
+	k.keepForks(c.ID())
 }
 
 // nspid gives of the line NSpid, which has a task's number in each pid namespace from ours to its own, the one at level, counted from 1, and how many there are.
