@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,7 +153,7 @@ func (r *renderer) render(dst []byte, f *file, c *cgroupview.Container) (text []
 	return f.source(dst, r.host, c)
 }
 
-// largeFiles are those whose text may exceed a page on this host, by number. No container's text is longer than the host's.
+// largeFiles are those whose text may exceed a page on this host, by number. No container's text is longer than the host's, but for lists of CPUs.
 type largeFiles [maxNumber]bool
 
 func (r *renderer) findLarge(t *tree) (large largeFiles, err error) {
@@ -163,9 +165,27 @@ func (r *renderer) findLarge(t *tree) (large largeFiles, err error) {
 		if err != nil {
 			return large, err
 		}
-		large[f.number] = len(text) > pageSize
+		longest := len(text)
+		if strings.HasPrefix(f.path, cpuDirPath) {
+			longest = longestList(r.resolver.MaxCPUs())
+		}
+		large[f.number] = longest > pageSize
 	}
 	return large, nil
+}
+
+// longestList is the length of the longest list of CPUs with numbers below n: pairs with one CPU left out between them, a character behind each number.
+func longestList(n int) (longest int) {
+	for out := range 3 {
+		bytes := 0
+		for cpu := range n {
+			if cpu%3 != out {
+				bytes += len(strconv.Itoa(cpu)) + 1
+			}
+		}
+		longest = max(longest, bytes)
+	}
+	return longest
 }
 
 // Stats counts what the daemon did. All may be read at any time.
