@@ -49,6 +49,7 @@ type order struct {
 	For     time.Duration
 	Every   time.Duration // 0: in a loop without pause
 	Phase   time.Duration // with Every: when to begin
+	Tasks   int           // read nothing; have so many threads more from now on, and with Every let each wake as often
 }
 
 // reply answers a setup or an order.
@@ -60,6 +61,7 @@ type reply struct {
 	Failure  string // the first
 	Took     time.Duration
 	Latency  []byte // histogram, in the encoding of HdrHistogram
+	Tasks    int    // of the container, where that was the order
 	Overruns int64  // with Every: periods that were left out, since the reads before had taken too long
 }
 

@@ -40,6 +40,7 @@ var scenarios = []scenario{
 	{"noisy", noisySteps, runNoisy},
 	{"bighost", bigHostSteps, runBigHost},
 	{"churn", churnSteps, runChurn},
+	{"load", loadSteps, runLoad},
 }
 
 // inner measures, in the mount namespace that outer has made.

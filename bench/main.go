@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -47,10 +48,12 @@ type config struct {
 	fleetRounds  int
 	noisySpan    time.Duration
 	waves, crowd int // of churn: how often how many containers come and go
+	loadCrowd    int // of load: containers
+	loadCounts   int // how many counts of their tasks are measured
 }
 
 // scenarioNames, in the order in which they run.
-var scenarioNames = []string{"read", "fleet", "noisy", "bighost", "churn"}
+var scenarioNames = []string{"read", "fleet", "noisy", "bighost", "churn", "load"}
 
 func parseFlags(args []string) (config, error) {
 	var c config
@@ -59,6 +62,7 @@ func parseFlags(args []string) (config, error) {
 	f.BoolVar(&c.strict, "strict", false, "exit status 1 when a goal is missed (with -quick: by far)")
 	f.IntVar(&c.rounds, "rounds", 0, "how often everything is measured (default 9; with -quick 2; the fleet 3 and 1)")
 	files := f.String("files", "meminfo,cpuinfo,stat,uptime,loadavg,diskstats,swaps,cpu/online", "the `files` to read, by commas")
+	fleets := f.String("fleets", "", "the numbers of containers of the fleet, by commas (default 10,100,1000; with -quick 10,100)")
 	scenarios := f.String("scenarios", strings.Join(scenarioNames, ","), "the `scenarios` to run, by commas")
 	f.StringVar(&c.lensfs, "lensfs", "out/lensfs", "the lensfs `program`")
 	f.StringVar(&c.lxcfs, "lxcfs", "lxcfs", "the LXCFS `program`; \"\" for none")
@@ -81,6 +85,17 @@ func parseFlags(args []string) (config, error) {
 		}
 	}
 	c.amount()
+	if *fleets == "" {
+		return c, nil
+	}
+	c.fleets = nil
+	for word := range strings.SplitSeq(*fleets, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n <= 0 || len(c.fleets) > 0 && n <= c.fleets[len(c.fleets)-1] {
+			return c, fmt.Errorf("-fleets %s: numbers of containers, each greater than the one before", *fleets)
+		}
+		c.fleets = append(c.fleets, n)
+	}
 	return c, nil
 }
 
@@ -91,11 +106,13 @@ func (c *config) amount() {
 	c.span, c.noisySpan, c.fleetSpan = 200*time.Millisecond, 700*time.Millisecond, 4*time.Second
 	c.fleets, c.fleetRounds = []int{10, 100, 1000}, 3
 	c.waves, c.crowd = 20, 100
+	c.loadCrowd, c.loadCounts = 1000, 5
 	if c.quick {
 		rounds = 2
 		c.span, c.noisySpan, c.fleetSpan = 40*time.Millisecond, 200*time.Millisecond, time.Second
 		c.fleets, c.fleetRounds = []int{10, 100}, 1
 		c.waves, c.crowd = 4, 20
+		c.loadCrowd, c.loadCounts = 20, 1
 	}
 	if c.rounds <= 0 {
 		c.rounds = rounds

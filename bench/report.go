@@ -29,6 +29,7 @@ type report struct {
 	Files    []string
 	Series   []*series
 	Churn    []churnPoint `json:",omitempty"`
+	Load     []loadPoint  `json:",omitempty"`
 	Parts    []part       // how long each scenario took
 }
 

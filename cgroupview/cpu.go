@@ -49,8 +49,9 @@ func (q quota) cpus() int {
 const (
 	// onlineEvery is how soon a CPU that comes or goes is noticed.
 	onlineEvery = 100 * time.Millisecond
-	// together is how far apart the reads of one poll are (cpuinfo, stat, uptime): they see the same CPUs, and pay for them once.
-	together = time.Millisecond
+	// together is how far apart the reads of one poll are (cpuinfo, stat, uptime), on a busy machine too: they see the same CPUs, and pay for them once.
+	// With the tick that the kernel may keep an answer, a limit that changes is seen within 15 ms.
+	together = 5 * time.Millisecond
 )
 
 // Online gives the host's CPUs that are switched on, from /sys/devices/system/cpu/online. It changes with hotplug only, so is kept for a while.

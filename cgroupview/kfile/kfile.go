@@ -1,7 +1,7 @@
 // Package kfile reads the small text files of /proc, /sys and cgroupfs.
 //
-// It does what os.ReadFile does for them at a third of the cost: os.Open tries to put every file into the runtime's epoll,
-// and io.ReadAll asks a 1500-byte meminfo four times. Nothing here allocates once its Buffer has grown.
+// It does what os.ReadFile does for them at a fraction of the cost: os.Open tries to put every file into the runtime's epoll,
+// io.ReadAll asks a 1500-byte meminfo four times, and what is read often stays open. Nothing here allocates once its Buffer has grown.
 //
 // Paths come, in part, from the kernel's description of other people's processes. They are always resolved beneath an
 // open directory (openat2, Linux 5.6, RESOLVE_BENEATH) and never through a magic link.
@@ -23,6 +23,7 @@ type Dir struct {
 	fd   int
 	path string // for error messages and OpenDir
 	how  unix.OpenHow
+	kept *kept // nil: every file is opened each time
 }
 
 // Open opens the directory at path. With sameMount its files must be of its own mount: a file that something else has been
@@ -40,11 +41,17 @@ func Open(path string, sameMount bool) (*Dir, error) {
 	if sameMount {
 		d.how.Resolve |= unix.RESOLVE_NO_XDEV
 	}
+	d.kept = newKept(fd)
 	return d, nil
 }
 
-// Close closes the directory.
-func (d *Dir) Close() error { return unix.Close(d.fd) }
+// Close closes the directory and what is kept open of it.
+func (d *Dir) Close() error {
+	if d.kept != nil {
+		d.kept.close(func(string, *keptFile) bool { return true })
+	}
+	return unix.Close(d.fd)
+}
 
 // Path is the path d was opened by.
 func (d *Dir) Path() string { return d.path }
@@ -111,37 +118,58 @@ func (d *Dir) Append(b *Buffer, dst []byte, dir, name string) ([]byte, error) {
 }
 
 func (d *Dir) read(b *Buffer, dst []byte, dir, name string, short int) ([]byte, error) {
+	keeps := d.keeps(dir, name)
+	if keeps {
+		b.join(dir, name)
+		if f := d.kept.get(b.path); f != nil {
+			text, errno := readAll(f.fd, dst, short)
+			if errno == 0 {
+				f.mu.Unlock()
+				return text, nil
+			}
+			d.kept.drop(b.path, f) // the group has gone; there may be another in its place
+		}
+	}
 	fd, errno := d.open(b, dir, name)
 	if errno != 0 {
 		return dst, errno
 	}
+	text, errno := readAll(fd, dst, short)
+	if errno != 0 || !keeps || !d.kept.add(b.path, fd) {
+		rawClose(fd)
+	}
+	if errno != 0 {
+		return dst, errno
+	}
+	return text, nil
+}
+
+// readAll appends the text of an open file to dst. Where its position is does not matter.
+func readAll(fd int, dst []byte, short int) ([]byte, unix.Errno) {
 	start := len(dst)
 	for {
 		if len(dst) == cap(dst) {
 			if len(dst)-start > maxText {
-				rawClose(fd)
-				return dst, unix.EFBIG
+				return dst[:start], unix.EFBIG
 			}
 			dst = append(dst, 0)[:len(dst)]
 		}
-		// Plain read(2): a seq_file goes on where it stood, and one that gives everything at once (meminfo, memory.stat) is asked for its end once.
-		n, err := rawRead(fd, dst[len(dst):cap(dst)])
+		// A seq_file that is read where the last read ended goes on there, and begins anew at 0; one that gives everything at once (meminfo, memory.stat)
+		// is asked for its end once.
+		n, err := rawPread(fd, dst[len(dst):cap(dst)], len(dst)-start)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != 0 {
-			rawClose(fd)
 			return dst[:start], err
 		}
 		if n == 0 {
-			rawClose(fd)
-			return dst, nil
+			return dst, 0
 		}
 		full := n == cap(dst)-len(dst)
 		dst = dst[:len(dst)+n]
 		if !full && len(dst)-start <= short {
-			rawClose(fd)
-			return dst, nil
+			return dst, 0
 		}
 	}
 }

@@ -14,6 +14,11 @@ func rawRead(fd int, buf []byte) (int, unix.Errno) {
 	return int(n), errno
 }
 
+func rawPread(fd int, buf []byte, off int) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), uintptr(off), 0, 0)
+	return int(n), errno
+}
+
 func rawClose(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 // Readable says whether there is something to be read from fd, without waiting; of a pidfd, whether the process has ended.
