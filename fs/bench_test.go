@@ -37,3 +37,45 @@ func BenchmarkSnapshot(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCounting is what it adds to a request to be counted and timed. cpu-ns/op is what to look at where others use the machine.
+func BenchmarkCounting(b *testing.B) {
+	var s fileStats
+	var v view
+	begun := time.Now()
+	for _, c := range []struct {
+		name string
+		f    func()
+	}{
+		{"nothing", func() {}},
+		{"shared READ at 0", func() { // its beginning is the time by which the snapshot is judged
+			s.reads.Add(1)
+			v.requests.Add(1)
+			s.read.add(time.Since(begun))
+		}},
+		{"shared READ further on", func() { s.reads.Add(1) }},
+		{"own GETATTR", func() { // both its times are needed anyway
+			s.getattrs.Add(1)
+			s.getattr.add(time.Duration(s.getattrs.Load()))
+			v.requests.Add(1)
+		}},
+		{"own READ", func() {
+			n := s.reads.Add(1)
+			v.requests.Add(1)
+			if sampled(n) {
+				begun := time.Now()
+				s.read.add(time.Since(begun))
+			}
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			before, n := processReport().CPU, 0
+			for b.Loop() {
+				c.f()
+				n++
+			}
+			b.ReportMetric((processReport().CPU-before)*1e9/float64(n), "cpu-ns/op")
+		})
+	}
+}
