@@ -173,7 +173,9 @@ func TestTopInATerminal(t *testing.T) {
 	poll(t, 20*time.Second, "the container is seen", func() bool { return len(d.status().Serves.Containers) == 1 })
 	cmd := exec.Command(binary, "top", "--views", d.views, "--runtime-dir", d.dir, "--interval", "200ms")
 	terminal, written := inTerminal(t, cmd)
-	poll(t, 20*time.Second, "top shows the container", func() bool { return strings.Contains(written.String(), c.name) && strings.Contains(written.String(), "300MiB") })
+	poll(t, 20*time.Second, "top shows the container", func() bool {
+		return strings.Contains(written.String(), c.name) && strings.Contains(written.String(), "300MiB")
+	})
 	before := len(written.String())
 	press(t, terminal, "c")
 	poll(t, 20*time.Second, "it sorts by CPU", func() bool { return strings.Contains(written.String()[before:], "cpu") })

@@ -1,8 +1,11 @@
 package fs
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
+
+	"lensfs/cgroupview"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -78,4 +81,23 @@ func BenchmarkCounting(b *testing.B) {
 			b.ReportMetric((processReport().CPU-before)*1e9/float64(n), "cpu-ns/op")
 		})
 	}
+}
+
+// BenchmarkReport is what it costs to be asked for a report, with as many containers as are told of.
+func BenchmarkReport(b *testing.B) {
+	s, o, _ := testServers(b)
+	for range maxReported {
+		s.render.views.Store(new(cgroupview.Container), &view{container: s.render.of(testPid).container})
+	}
+	w := &Worker{tree: s.tree, render: s.render, own: o}
+	b.ReportAllocs()
+	size := 0
+	for b.Loop() {
+		text, err := json.Marshal(w.Report())
+		if err != nil {
+			b.Fatal(err)
+		}
+		size = len(text)
+	}
+	b.ReportMetric(float64(size), "bytes")
 }

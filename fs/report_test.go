@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,6 +129,29 @@ func TestReportIsBounded(t *testing.T) {
 	}
 	if reports, left := s.render.containerReports(o, 100, time.Now().Add(-time.Second)); len(reports) != 0 || left != 6 {
 		t.Errorf("there is no time: %d reported, %d left out", len(reports), left)
+	}
+}
+
+// Who has to answer readers gets his turn between any two containers, also where Go has one processor only: the files of cgroups are read by system calls
+// that do not give it away.
+func TestReportLetsReadersThrough(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	s, o, _ := testServers(t)
+	const containers = 200
+	for range containers - 1 {
+		s.render.views.Store(new(cgroupview.Container), &view{container: s.render.of(testPid).container})
+	}
+	var done atomic.Bool
+	go func() {
+		testReport(s, o)
+		done.Store(true)
+	}()
+	turns := 0
+	for ; !done.Load(); turns++ {
+		runtime.Gosched()
+	}
+	if turns < containers {
+		t.Errorf("%d turns while there was a report of %d containers", turns, containers)
 	}
 }
 
