@@ -43,6 +43,7 @@ func TestTopSortsAndRates(t *testing.T) {
 			t.Errorf("by %s: %v, want %v", by, got, want)
 		}
 	}
+	top.by = byName
 	rows := top.table()
 	if got := strings.Join(rows[1], " "); got != "a 1 ended 7B - - - 50.0 5.0 1010" {
 		t.Errorf("%q", got)
