@@ -107,7 +107,7 @@ func TestLongerTextTellsTheKernelFirst(t *testing.T) {
 		t.Fatalf("size %d of \"1\\n\"", out.Size)
 	}
 	writeFile(t, root, "sys/fs/cgroup/web/cpuset.cpus.effective", "0-1\n")
-	time.Sleep(2 * time.Millisecond) // files read together have the same CPUs
+	time.Sleep(10 * time.Millisecond) // files read together have the same CPUs
 	rec.view.files.of(online).at, rec.pages.of(online).at = time.Time{}, time.Now().Add(-time.Second)
 	o.GetAttr(in, &out)
 	told := o.notify.(*toldKernel)
