@@ -3,7 +3,6 @@ package fs
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -44,7 +43,6 @@ type Worker struct {
 	large   largeFiles
 	render  *renderer
 	own     *own
-	conns   []*conn.Conn
 	ended   chan struct{} // closed when the kernel has ended the connection of the shared tree
 	stop    chan struct{}
 	stopped sync.WaitGroup
@@ -185,5 +183,5 @@ func (w *Worker) Close() error {
 	if w.render.keep == nil {
 		return nil
 	}
-	return errors.Join(w.render.keep.close())
+	return w.render.keep.close()
 }
