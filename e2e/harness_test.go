@@ -249,7 +249,7 @@ func (d *daemon) wait(limit time.Duration) error {
 // kill ends the daemon with -9, keeper and worker. Its mount stays until the end of the test.
 func (d *daemon) kill() {
 	d.t.Helper()
-	d.killed = true
+	d.killed, d.warnings = true, true
 	d.cmd.Process.Kill()
 	d.wait(10 * time.Second)
 	d.killWorkers()

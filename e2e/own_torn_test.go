@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,11 +33,37 @@ type flipped struct {
 // been. The longest text goes with the shortest limit and back, so sizes change all the time.
 func TestOwnViewsAreNeverTorn(t *testing.T) {
 	needRoot(t)
+	serve(t).neverTorn(func() error { return nil })
+}
+
+// Nor while workers are killed: a text that one has begun, the next goes on with.
+func TestTextsOutliveTheWorker(t *testing.T) {
+	needRoot(t)
+	d := serveWarned(t)
+	killed := 0
+	d.neverTorn(func() error {
+		time.Sleep(50*time.Millisecond + rand.N(100*time.Millisecond))
+		for _, pid := range d.workers() {
+			if err := unix.Kill(pid, unix.SIGKILL); err == nil {
+				killed++
+			}
+		}
+		return nil
+	})
+	t.Logf("%d workers killed", killed)
+	if killed < rounds(20, 10) {
+		t.Errorf("only %d workers killed", killed)
+	}
+}
+
+// neverTorn has a container read under changing limits, and does something else meanwhile, again and again.
+func (d *daemon) neverTorn(meanwhile func() error) {
+	t := d.t
+	t.Helper()
 	host := hostCPUs(t)
 	if len(host) < 2 {
 		skip(t, "needs two CPUs")
 	}
-	d := serve(t)
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		t.Fatal(err)
@@ -82,6 +109,18 @@ func TestOwnViewsAreNeverTorn(t *testing.T) {
 			}
 		})
 	}
+	all.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(time.Millisecond):
+				if err := meanwhile(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
 	count := decode[map[string]int](t, c.ask("%s", encode(told)))
 	stop()
 	t.Logf("flips of memory %d, cpuset %d, quota %d; readings and what they were: %v", flips[0].Load(), flips[1].Load(), flips[2].Load(), count)

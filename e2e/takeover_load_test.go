@@ -26,6 +26,7 @@ type loadPlan struct {
 	Threads int // on the own view, and as many on the shared tree
 	Total   uint64
 	Pace    time.Duration // between two reads
+	Shared  bool          // have the shared tree bound: to bind an own view is to look at every file of it
 }
 
 // loadResult is what it has seen.
@@ -211,7 +212,11 @@ func (d *daemon) underLoad(containers int, plan loadPlan, do func()) loadResult 
 	var all []*container
 	for i := range containers {
 		kb := 200<<10 + i*64
-		c := d.container([]string{"--memory", fmt.Sprintf("%dk", kb)}, asRole("load")...)
+		flags := []string{"--memory", fmt.Sprintf("%dk", kb)}
+		if plan.Shared {
+			flags = append(flags, "--tree", d.tree)
+		}
+		c := d.container(flags, asRole("load")...)
 		p := plan
 		p.Tree, p.Total = d.tree, uint64(kb)
 		c.say("%s", encode(p))

@@ -214,14 +214,21 @@ func TestFailingUpgrades(t *testing.T) {
 // again starts the daemon's command line once more: its keeper has ended.
 func (d *daemon) again() {
 	d.t.Helper()
+	env := d.cmd.Env
+	d.cmd = exec.Command(d.cmd.Path, d.cmd.Args[1:]...)
+	d.cmd.Env = env
+	d.startAgain()
+}
+
+// startAgain starts d.cmd, which is a new one.
+func (d *daemon) startAgain() {
+	d.t.Helper()
 	ready := strings.Count(d.log.String(), " ready ")
-	cmd := exec.Command(d.cmd.Path, d.cmd.Args[1:]...)
-	cmd.Stderr, cmd.Env = d.log.file, d.cmd.Env
+	cmd, done := d.cmd, make(chan error, 1)
+	cmd.Stderr, d.done = d.log.file, done
 	if err := cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
-	d.cmd, d.done = cmd, make(chan error, 1)
-	done := d.done
 	go func() { done <- cmd.Wait() }()
 	poll(d.t, 20*time.Second, "there is a keeper again", func() bool {
 		select {

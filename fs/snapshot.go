@@ -106,6 +106,7 @@ func (r *renderer) lock(v *view, f *file, anew bool) (*snapshot, error) {
 		return s, nil
 	}
 	v.container.Look()
+	fault(f)
 	text, err := r.render(s.text[:0], f, r.shown(v.container))
 	if err == nil {
 		s.text, s.at = text, now

@@ -8,6 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 cp "$binary" "$work/lensfs"
+CGO_ENABLED=0 go build -tags faults -o "$work/lensfs-faulty" "$here/../../cmd/lensfs"
 CGO_ENABLED=0 go test -c -o "$work/e2e.test" "$here/.."
 cp -r "$here/../../share" "$work/share"
 cat >"$work/job.sh" <<JOB
@@ -18,7 +19,7 @@ nproc
 swapon --show
 cp -r /t/share /share # beside the tests' folder, as in the source tree
 mkdir -p /e2e && cd /e2e
-export LENSFS_BIN=/t/lensfs LENSFS_MUST_RUN=1 LENSFS_ROOTFS=/srv/rootfs
+export LENSFS_BIN=/t/lensfs LENSFS_FAULTY=/t/lensfs-faulty LENSFS_MUST_RUN=1 LENSFS_ROOTFS=/srv/rootfs
 /t/e2e.test -test.v -test.short -test.timeout 20m $*
 JOB
-T=${T:-1300} "$here/vm.sh" run "$work/job.sh" "$work/lensfs" "$work/e2e.test" "$work/share" | grep -v '^=== \(RUN\|PAUSE\|CONT\)'
+T=${T:-1300} "$here/vm.sh" run "$work/job.sh" "$work/lensfs" "$work/lensfs-faulty" "$work/e2e.test" "$work/share" | grep -v '^=== \(RUN\|PAUSE\|CONT\)'

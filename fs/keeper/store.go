@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 
@@ -48,16 +47,16 @@ func (k *Keeper) keep() {
 }
 
 func store(socket, name string, fd int) error {
-	if strings.HasPrefix(socket, "@") {
-		socket = "\x00" + socket[1:]
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	_, _, err = c.WriteMsgUnix([]byte("FDSTORE=1\nFDNAME="+storePrefix+name+"\nFDPOLL=0"), unix.UnixRights(fd), nil)
-	return err
+	defer unix.Close(s)
+	message := "FDSTORE=1\nFDNAME=" + storePrefix + name + "\nFDPOLL=0"
+	if err := unix.Sendmsg(s, []byte(message), unix.UnixRights(fd), &unix.SockaddrUnix{Name: socket}, 0); err != nil {
+		return fmt.Errorf("%s: %w", socket, err)
+	}
+	return nil
 }
 
 // unkeep has systemd let go of them.
