@@ -32,7 +32,7 @@ type act struct {
 }
 
 var soakActs = []act{
-	{"container starts", 6, (*soakTest).start},
+	{"container starts", 8, (*soakTest).start},
 	{"container ends", 4, (*soakTest).end},
 	{"container is killed", 2, (*soakTest).kill},
 	{"memory limit changes", 8, (*soakTest).memory},

@@ -136,7 +136,10 @@ func (s *soaker) run(stop *atomic.Bool, turn int) {
 		s.Reads++
 		s.Stalls = append(s.Stalls, time.Since(begin))
 		if err != nil {
-			s.fail(fmt.Errorf("%s to %s: %w", begin.Format(clockFormat), time.Now().Format(clockFormat), err))
+			err = fmt.Errorf("%s to %s: %w", begin.Format(clockFormat), time.Now().Format(clockFormat), err)
+			if s.fail(err); s.Failed <= 3 {
+				fmt.Fprintln(os.Stderr, s.root, err) // at once: the container may be killed before it is asked
+			}
 		}
 		if len(s.Stalls) >= 2*longest {
 			s.trim()
