@@ -16,7 +16,7 @@ type CPUTime struct {
 // LockTimes looks at the clock, shown being the CPUs that the container sees at the moment (Container.CPUs), and gives the time of each CPU by its
 // number: those shown and all that ever were. It stands until UnlockTimes, which is due when err is nil; the host has none.
 //
-// The numbers are of v2 cpu.stat, v1 cpuacct.usage_all and cpu.stat; an error names the file.
+// The numbers are of v2 cpu.stat, v1 cpuacct.usage_all, usage_percpu and cpu.stat; an error names the file.
 func (c *Container) LockTimes(shown *CPUSet) ([]CPUTime, error) {
 	k := &c.clock
 	k.mu.Lock()

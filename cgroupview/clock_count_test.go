@@ -25,6 +25,11 @@ func TestLockTimes(t *testing.T) {
 		{"v1", v1(web1(), tree{dir1 + "cpuacct.usage_all": all, "sys/fs/cgroup/cpu,cpuacct/cpu.stat": "throttled_time 999999999999\n"}),
 			// Of the second of CPU 0, which is not shown, each gets by the room it has: 700 and 997 s.
 			"[0/0/0/0 200.42/100/0.21/699.37 0.58/3/0.29/996.13 0/0/0/0]"},
+		{"v1, by ticks and exactly", v1(web1(), tree{dir1 + "cpuacct.usage_all": all, dir1 + "cpuacct.usage_percpu": "0 240000000000 2400000000 5000000 \n"}),
+			// CPU 1 is 160 + 80, 2 in the kernel all the time. No tick saw what ran on 3, which is not shown: user.
+			"[0/0/0/0 160.005/80/0.22/759.775 0/2.4/0.28/997.32 0/0/0/0]"},
+		{"v1, CPUs that cannot be told apart", v1(web1(), tree{dir1 + "cpuacct.usage_all": all, dir1 + "cpuacct.usage_percpu": "1 2 3\n",
+			"sys/fs/cgroup/cpu,cpuacct/web/cpu.stat": "throttled_time 500000000\n"}), "[0/0/0/0 200.42/100/0.21/699.37 0.58/3/0.29/996.13 0/0/0/0]"},
 		{"v1, user and system of all CPUs", v1(web1(), tree{dir1 + "cpuacct.usage_user": "4000000000\n", dir1 + "cpuacct.usage_sys": "2000000000\n"}),
 			"[0/0/0/0 2/1/0.25/996.75 2/1/0.25/996.75]"},
 		{"v1, the sum alone and a ratio", v1(web1(), tree{dir1 + "cpuacct.stat": "user 3000\nsystem 1000\n"}), "[0/0/0/0 0.94/0.315/0.25/998.495 0.935/0.31/0.25/998.505]"},
@@ -58,7 +63,7 @@ func TestLockTimes(t *testing.T) {
 }
 
 func TestLockTimesErrors(t *testing.T) {
-	web2, web1 := v2(web()), v1(web1())
+	web2, web1, ticks := v2(web()), v1(web1()), v1(web1(), tree{"sys/fs/cgroup/cpu,cpuacct/web/cpuacct.usage_all": "cpu user system\n0 1 1\n1 1 1\n"})
 	for _, test := range []struct {
 		name, file, text string
 		tree             tree
@@ -72,6 +77,7 @@ func TestLockTimesErrors(t *testing.T) {
 		{"throttled, v1", "web/cpu.stat", "throttled_time\n", web1, kfile.ErrSyntax},
 		{"a CPU without system", "web/cpuacct.usage_all", "cpu user system\n0 1\n", web1, kfile.ErrSyntax},
 		{"a CPU that no kernel has", "web/cpuacct.usage_all", "cpu user system\n8192 1 1\n", web1, kfile.ErrSyntax},
+		{"exactly, a number", "web/cpuacct.usage_percpu", "1 x\n", ticks, kfile.ErrSyntax},
 		{"user", "web/cpuacct.usage_user", "x\n", web1, kfile.ErrSyntax},
 		{"user without system", "web/cpuacct.usage_user", "1\n", web1, fs.ErrNotExist},
 		{"the sum", "web/cpuacct.usage", "-1\n", web1, kfile.ErrSyntax},

@@ -7,3 +7,8 @@ import _ "embed"
 //
 //go:embed differences.md
 var Differences string
+
+// Tools is tools.md.
+//
+//go:embed tools.md
+var Tools string

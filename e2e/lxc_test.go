@@ -120,15 +120,22 @@ func forEachHook(t *testing.T, test func(*testing.T, lxcOptions)) {
 	}
 }
 
-func forEachHookAs(t *testing.T, privileged bool, test func(*testing.T, lxcOptions)) {
+// ourHook puts our hook where an unprivileged container may read it.
+func ourHook(t *testing.T) string {
+	t.Helper()
 	ours, err := os.ReadFile("../share/lxc/lxc.mount.hook")
 	if err != nil {
 		t.Fatal(err)
 	}
-	hook := filepath.Join(tempDir(t), "hook") // where an unprivileged container may read it
+	hook := filepath.Join(tempDir(t), "hook")
 	if err := os.WriteFile(hook, ours, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	return hook
+}
+
+func forEachHookAs(t *testing.T, privileged bool, test func(*testing.T, lxcOptions)) {
+	hook := ourHook(t)
 	kind := "unprivileged"
 	if privileged {
 		kind = "privileged"
@@ -173,19 +180,26 @@ type lxcOptions struct {
 	hook       string // "": that of Debian's package lxcfs, which LXC's own configuration names
 	inner      string // cgroup below the limits
 	memory     int64
+	swap       int64 // beside the memory
 	cpuset     string
 	quota      float64 // CPUs
 }
 
 // limits writes them for the version of cgroups that is mounted.
 func (l lxcOptions) limits() string {
-	keys := [3]string{"lxc.cgroup.memory.limit_in_bytes = %d\n", "lxc.cgroup.cpuset.cpus = %s\n", "lxc.cgroup.cpu.cfs_period_us = 100000\nlxc.cgroup.cpu.cfs_quota_us = %d\n"}
+	keys := [4]string{"lxc.cgroup.memory.limit_in_bytes = %d\n", "lxc.cgroup.cpuset.cpus = %s\n", "lxc.cgroup.cpu.cfs_period_us = 100000\nlxc.cgroup.cpu.cfs_quota_us = %d\n",
+		"lxc.cgroup.memory.memsw.limit_in_bytes = %d\n"}
+	swap := l.memory + l.swap // v1 limits the two together
 	if cgroups.Mode() == cgroups.Unified {
-		keys = [3]string{"lxc.cgroup2.memory.max = %d\n", "lxc.cgroup2.cpuset.cpus = %s\n", "lxc.cgroup2.cpu.max = %d 100000\n"}
+		keys = [4]string{"lxc.cgroup2.memory.max = %d\n", "lxc.cgroup2.cpuset.cpus = %s\n", "lxc.cgroup2.cpu.max = %d 100000\n", "lxc.cgroup2.memory.swap.max = %d\n"}
+		swap = l.swap
 	}
 	var s string
 	if l.memory > 0 {
 		s += fmt.Sprintf(keys[0], l.memory)
+	}
+	if l.swap > 0 {
+		s += fmt.Sprintf(keys[3], swap)
 	}
 	if l.cpuset != "" {
 		s += fmt.Sprintf(keys[1], l.cpuset)

@@ -89,7 +89,6 @@ type loader struct {
 	turn  int
 	idle  uint64
 	up    float64
-	pages [3][]byte
 }
 
 func (r *loadResult) trim() {

@@ -24,7 +24,9 @@ type own struct {
 	shared  string     // where the shared tree is
 	direct  largeFiles // not kept
 	notify  notifier
-	storing atomic.Int32 // requests that wait for the kernel, see maxStoring
+
+	outdated *outdated
+	storing  atomic.Int32 // requests that wait for the kernel, see maxStoring
 }
 
 // notifier is what a connection can tell the kernel unasked.

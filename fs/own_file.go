@@ -42,7 +42,8 @@ func (o *own) fileAttr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Du
 // to be told, it may have to wait for a READ of the page, which we answer.
 func (o *own) renew(rec *record, f *file, p *page) {
 	if p.growing {
-		return // what there is will do until the longer text is there
+		o.awaitGrown(p)
+		return
 	}
 	s, err := o.render.lock(rec.view, f, p.looked)
 	if err != nil {
@@ -68,7 +69,7 @@ func (o *own) renew(rec *record, f *file, p *page) {
 	}
 	text, at := append([]byte(nil), s.text...), s.at
 	s.mu.Unlock()
-	p.growing = true
+	p.growing, p.grown = true, make(chan struct{})
 	p.mu.Unlock()
 	o.notify.InodeNotifyStoreCache(node(rec, f), int64(len(text)-1), newline) // ENOENT: the kernel has no size of it to be mended
 	o.storing.Add(-1)
@@ -76,6 +77,19 @@ func (o *own) renew(rec *record, f *file, p *page) {
 	p.growing = false
 	p.publish(text, at)
 	told.Store(uint32(p.size))
+	close(p.grown)
+}
+
+// awaitGrown waits until the longer text that another reader is about to be given is there: what there is was for whoever read the file before, long ago
+// perhaps. It has to do where too many wait already. The page is locked, but for that time.
+func (o *own) awaitGrown(p *page) {
+	if o.storing.Add(1) <= maxStoring {
+		grown := p.grown
+		p.mu.Unlock()
+		<-grown
+		p.mu.Lock()
+	}
+	o.storing.Add(-1)
 }
 
 // maxStoring bounds how many requests may wait for the kernel at a time, for a READ that is perhaps not read yet: there must be slots for that.
@@ -111,6 +125,7 @@ func (o *own) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	}
 	p := rec.pages.of(f)
 	p.mu.Lock()
+	o.outdated.add(in.NodeId, p)
 	if p.at.IsZero() { // asked by a kernel that had its size from a daemon before us
 		o.renew(rec, f, p)
 	}

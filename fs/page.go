@@ -19,10 +19,12 @@ import (
 type page struct {
 	mu      sync.Mutex
 	text    []byte
-	at      time.Time // when the text was rendered: the file's mtime. Zero: never
-	size    int       // as told to the kernel: at least len(text)
-	growing bool      // a longer text is waiting for the kernel's size
-	looked  bool      // the text was only needed for a LOOKUP: the next who asks gets a new one
+	at      time.Time     // when the text was rendered: the file's mtime. Zero: never
+	size    int           // as told to the kernel: at least len(text)
+	growing bool          // a longer text is waiting for the kernel's size
+	grown   chan struct{} // closed when it has it
+	held    bool          // the kernel may have it, and is to drop it, see outdated
+	looked  bool          // the text was only needed for a LOOKUP: the next who asks gets a new one
 
 	since      time.Time // of the present second
 	peak, last int       // longest text in it, and in the one before

@@ -105,11 +105,54 @@ func TestLongerTextTellsTheKernelFirst(t *testing.T) {
 		t.Fatalf("size %d of \"1\\n\"", out.Size)
 	}
 	writeFile(t, root, "sys/fs/cgroup/web/cpuset.cpus.effective", "0-1\n")
-	time.Sleep(2 * time.Millisecond) // files read together have the same CPUs
+	time.Sleep(10 * time.Millisecond) // files read together have the same CPUs
 	rec.view.files.of(online).at, rec.pages.of(online).at = time.Time{}, time.Now().Add(-time.Second)
 	o.GetAttr(in, &out)
 	told := o.notify.(*toldKernel)
 	if out.Size != 4 || len(told.stored) != 1 || told.stored[0] != 3 {
 		t.Errorf("size %d, stored at %v", out.Size, told.stored)
+	}
+}
+
+// TestTakeOverOfAPage: where a worker before has told the kernel a size, that one goes on for a while; a text that is longer has the file made longer
+// than a page first, for the kernel may be waiting for us with the page locked.
+func TestTakeOverOfAPage(t *testing.T) {
+	_, o, _ := testServers(t)
+	rec, err := o.records.of(o.render.of(testPid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	online := o.tree.file(10)
+	told := o.notify.(*toldKernel)
+	in := &fuse.GetAttrIn{InHeader: fuse.InHeader{NodeId: node(rec, online)}}
+	read := &fuse.ReadIn{InHeader: in.InHeader}
+	for _, c := range []struct {
+		before, size uint32
+		stored       int
+	}{{0, 2, 0}, {2, 2, 0}, {9, 9, 0}, {1, 2, 1}} {
+		rec.pages, told.stored = slots[page]{}, nil // the next worker
+		rec.kept.size(online).Store(c.before)
+		var out fuse.AttrOut
+		o.GetAttr(in, &out)
+		if out.Size != uint64(c.size) || len(told.stored) != c.stored || c.stored > 0 && told.stored[0] != pageSize {
+			t.Errorf("told %d before: size %d, want %d, stored at %v", c.before, out.Size, c.size, told.stored)
+		}
+		if now := rec.kept.size(online).Load(); now != c.size {
+			t.Errorf("told %d before: %d is kept", c.before, now)
+		}
+		rec.pages = slots[page]{}
+		rec.kept.size(online).Store(c.before)
+		buf := make([]byte, pageSize)
+		if n, code := o.Read(read, buf); n != pageSize || code != fuse.OK || string(buf[:3]) != "1\n\n" {
+			t.Errorf("told %d before: a READ gives %d bytes, %v: %q", c.before, n, code, buf[:3])
+		}
+	}
+	// What is read behind the page is answered at once: whoever asks may have what we wait for.
+	p := rec.pages.of(online)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	read.Offset = pageSize
+	if n, code := o.Read(read, make([]byte, pageSize)); n != 0 || code != fuse.OK {
+		t.Errorf("behind the page: %d bytes, %v", n, code)
 	}
 }

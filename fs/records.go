@@ -168,5 +168,3 @@ func (r *records) dropForgotten(rec *record) {
 		r.table.remove(rec.number)
 	}
 }
-
-func (r *records) close() error { return r.table.close() }

@@ -3,7 +3,6 @@ package fs
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -43,7 +42,6 @@ type Worker struct {
 	large   largeFiles
 	render  *renderer
 	own     *own
-	conns   []*conn.Conn
 	ended   chan struct{} // closed when the kernel has ended the connection of the shared tree
 	stop    chan struct{}
 	stopped sync.WaitGroup
@@ -117,6 +115,9 @@ func (w *Worker) serveOwn(h keeper.Handover, d keeper.Descriptors) error {
 		return err
 	}
 	o.notify, w.own = c, o
+	o.outdated = newOutdated(c.NewDropper())
+	o.dropKept()
+	w.stopped.Go(func() { o.outdated.dropUntil(w.stop) })
 	go c.Serve()
 	return nil
 }
@@ -181,5 +182,5 @@ func (w *Worker) Close() error {
 	if w.render.keep == nil {
 		return nil
 	}
-	return errors.Join(w.render.keep.close())
+	return w.render.keep.close()
 }

@@ -47,6 +47,9 @@ func newMachine(host []byte, m *cgroupview.Memory) machine {
 	total := min(m.Limit/1024, hostTotal)
 	free := total - min(m.Usage/1024, total)
 	swapUsed := m.SwapUsage / 1024
+	if hostSwap == 0 { // v1 has it as the difference of two numbers, between which memory may have been taken
+		swapUsed = 0
+	}
 	swapTotal := max(min(m.SwapLimit/1024, hostSwap), swapUsed)
 	return machine{
 		limited:   total < hostTotal || m.SwapCounted && m.SwapLimit/1024 < hostSwap,

@@ -59,6 +59,10 @@ func TestMachine(t *testing.T) {
 			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
 		}
 	}
+	none1 := cgroupview.Memory{Limit: mib, SwapLimit: none, SwapUsage: 164 * kib, SwapCounted: true}
+	if got := newMachine([]byte("MemTotal: 8192 kB\nSwapTotal: 0 kB\n"), &none1); got.swapTotal != 0 || got.swapFree != 0 {
+		t.Errorf("a host without swap: %+v", got)
+	}
 }
 
 func TestAppendLine(t *testing.T) {

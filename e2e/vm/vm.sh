@@ -29,7 +29,7 @@ make_image() { # DIR ROOTFS UNIT
 	local root=$1/root unit
 	debian trixie "$root" \
 		systemd systemd-sysv udev dbus linux-image-cloud-amd64 kmod util-linux procps psmisc iproute2 attr strace \
-		busybox-static python3 fuse3 lxc lxcfs crun runc
+		busybox-static python3 htop sysstat tmux nodejs fuse3 lxc lxcfs crun runc
 
 	cp -a "$2" "$root/srv/rootfs"
 	echo guest >"$root/etc/hostname"

@@ -24,22 +24,47 @@ func mount(dir string) (m Mount, fd int, err error) {
 	if err != nil {
 		return m, -1, &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
 	}
-	// Read-only as a whole: writing fails in the kernel with EROFS, and reads do not make it ask for attributes anew (atime).
-	// default_permissions: it checks the modes, without an ACCESS request. allow_other: containers are other users.
-	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=%d", fd, conn.MaxRead)
-	if err := unix.Mount(fsName, dir, "fuse."+fsName, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_RDONLY, options); err != nil {
-		unix.Close(fd)
-		return m, -1, fmt.Errorf("mount on %s: %w", dir, err)
+	if m, err = mountFd(dir, fd); err != nil {
+		return m, -1, errors.Join(err, unix.Close(fd))
 	}
-	top, err := topMount(dir)
-	if err != nil || top == nil {
-		return m, -1, errors.Join(fmt.Errorf("mount on %s: it is not among the mounts of this process", dir), err, unix.Unmount(dir, unix.MNT_DETACH), unix.Close(fd))
-	}
-	m = Mount{Dir: dir, ID: top.ID, Device: fmt.Sprintf("%d:%d", top.Major, top.Minor)}
 	if m.Agreed, err = conn.Initialize(fd); err != nil {
 		return m, -1, errors.Join(fmt.Errorf("mount on %s: %w", dir, err), m.unmount(), unix.Close(fd))
 	}
 	return m, fd, nil
+}
+
+// mountFd mounts the connection behind fd. If it is mounted already, or was, that is the same file system once more.
+func mountFd(dir string, fd int) (Mount, error) {
+	// Read-only as a whole: writing fails in the kernel with EROFS, and reads do not make it ask for attributes anew (atime).
+	// default_permissions: it checks the modes, without an ACCESS request. allow_other: containers are other users.
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=%d", fd, conn.MaxRead)
+	if err := unix.Mount(fsName, dir, "fuse."+fsName, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_RDONLY, options); err != nil {
+		return Mount{}, fmt.Errorf("mount on %s: %w", dir, err)
+	}
+	top, err := topMount(dir)
+	if err != nil || top == nil {
+		return Mount{}, errors.Join(fmt.Errorf("mount on %s: it is not among the mounts of this process", dir), err, unix.Unmount(dir, unix.MNT_DETACH))
+	}
+	return Mount{Dir: dir, ID: top.ID, Device: fmt.Sprintf("%d:%d", top.Major, top.Minor)}, nil
+}
+
+// remount sees to it that a file system that was taken over is on its directory. Somebody may have unmounted it (LXCFS's unit does, when it is stopped)
+// while containers still have its files.
+func (m *Mount) remount(fd int) error {
+	top, err := topMount(m.Dir)
+	if err != nil {
+		return err
+	}
+	if top != nil && fmt.Sprintf("%d:%d", top.Major, top.Minor) == m.Device {
+		m.ID = top.ID // it may have been mounted again since the handover was written
+		return nil
+	}
+	again, err := mountFd(m.Dir, fd)
+	if err != nil {
+		return err
+	}
+	m.ID, m.Device = again.ID, again.Device
+	return nil
 }
 
 // unmount takes the mount off its directory, unless somebody has put another over it. Containers that still hold files of it find them dead.

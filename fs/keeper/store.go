@@ -29,6 +29,7 @@ func (k *Keeper) keep() {
 		var fd int
 		if fd, err = memory("handover", 0); err == nil {
 			if _, err = unix.Write(fd, text); err == nil {
+				daemon.SdNotify(false, "FDSTOREREMOVE=1\nFDNAME="+storePrefix+"handover") // the one before
 				err = store(socket, "handover", fd)
 			}
 			unix.Close(fd)
@@ -114,7 +115,10 @@ func (k *Keeper) restore(kept Descriptors) error {
 		err = fmt.Errorf("it served %s", h.Tree.Dir)
 	}
 	if err == nil {
-		err = alive(h.Tree)
+		err = h.Tree.remount(kept[FdTree])
+	}
+	if err == nil && h.Views != nil {
+		err = h.Views.remount(kept[FdViews])
 	}
 	if err != nil {
 		kept.close()
@@ -126,17 +130,5 @@ func (k *Keeper) restore(kept Descriptors) error {
 		k.fds[name] = fd
 	}
 	slog.Info("took over from a daemon that has ended, keeper and worker: systemd has kept its connections")
-	return nil
-}
-
-// alive says with an error that a mount is not there any more.
-func alive(m Mount) error {
-	top, err := topMount(m.Dir)
-	if err != nil {
-		return err
-	}
-	if top == nil || top.ID != m.ID {
-		return fmt.Errorf("%s is not mounted any more", m.Dir)
-	}
 	return nil
 }

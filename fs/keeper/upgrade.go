@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -180,8 +181,20 @@ func (k *Keeper) takeOver(h Handover, d Descriptors, w Worker, link *Link) error
 	if k.worker, err = attach(w, link); err != nil {
 		return err
 	}
+	if err := k.remount(); err != nil {
+		slog.Warn("what containers have goes on, but new ones find nothing", "err", err)
+	}
 	k.keep()
 	return k.watch()
+}
+
+// remount sees to it that both mounts are where they belong.
+func (k *Keeper) remount() error {
+	err := k.hand.Tree.remount(k.fds[FdTree])
+	if k.hand.Views != nil {
+		err = errors.Join(err, k.hand.Views.remount(k.fds[FdViews]))
+	}
+	return err
 }
 
 // suits says whether a worker does what this keeper was told to have done, and is of its version.
