@@ -20,6 +20,7 @@ var (
 // the tree, or what the test calls a directory of the kernel's.
 var beside = map[string][]string{
 	"proc/meminfo": {"host/meminfo", "memory/memory.stat"},
+	"proc/swaps":   {"host/swaps"},
 	"proc/stat":    {"cpu/cpu.stat", "above/cpu.stat", "cpuacct/cpuacct.usage_user", "cpuacct/cpuacct.usage_sys", "lxcfs/proc/uptime"},
 	"proc/uptime":  {"lensfs/proc/stat"},
 	"proc/loadavg": {"tasks"},
@@ -46,6 +47,9 @@ func readCompared(path string) string {
 	return s.String()
 }
 
+// columns is how many words a line has at the least, where more than one is needed.
+var columns = map[string]int{"stat": 2, "uptime": 2, "loadavg": 5}
+
 // fields takes a text apart: "meminfo.MemFree", "stat.cpu.user". A field that is there more than once, as one of each CPU, has a line for each value.
 func fields(name, text string) map[string]string {
 	base, m := filepath.Base(name), map[string]string{}
@@ -59,6 +63,10 @@ func fields(name, text string) map[string]string {
 	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
 		f := strings.Fields(line)
 		if len(f) == 0 {
+			continue
+		}
+		if len(f) < columns[base] { // an error's text
+			add("error", line)
 			continue
 		}
 		switch base {

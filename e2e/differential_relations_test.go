@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// ofLensfs are the relations that say what lensfs shows, whatever LXCFS does.
+var ofLensfs = []string{"lensfs 0", "counted", "a frequency", "adds up", "age less used", "used", "throttled", "idle of stat", "its own", "host's", "memory.stat", "free and files"}
+
 // relations are the words of the table's column "checked": what has to be true of a difference for its row to explain it.
 var relations = map[string]func(f *found, d *difference) bool{
 	// The two cells are the two values.
@@ -113,7 +116,10 @@ var relations = map[string]func(f *found, d *difference) bool{
 
 	// Memory.
 	"host's": func(f *found, _ *difference) bool { // kB: the host's text is a tick old at most, in which others may take this much
-		return f.within("host:"+f.key, 1, sum(f.ours), 16<<10)
+		return f.ours == f.beside[0]["host:"+f.key] || f.ours == f.beside[1]["host:"+f.key] || f.within("host:"+f.key, 1, sum(f.ours), 16<<10)
+	},
+	"a moment ago": func(f *found, _ *difference) bool { // counted since the host began: a twentieth is seconds even on a young one
+		return sum(f.ours) <= sum(f.after) && sum(f.ours) >= 0.95*sum(f.before)
 	},
 	"memory.stat": func(f *found, d *difference) bool {
 		name := strings.TrimSuffix(d.lensfs, "`")
