@@ -48,7 +48,7 @@ func readCompared(path string) string {
 }
 
 // columns is how many words a line has at the least, where more than one is needed.
-var columns = map[string]int{"stat": 2, "uptime": 2, "loadavg": 5}
+var columns = map[string]int{"stat": 2, "uptime": 2, "loadavg": 5, "diskstats": 14}
 
 // fields takes a text apart: "meminfo.MemFree", "stat.cpu.user". A field that is there more than once, as one of each CPU, has a line for each value.
 func fields(name, text string) map[string]string {
@@ -84,7 +84,8 @@ func fields(name, text string) map[string]string {
 				add([]string{"1", "5", "15", "running", "tasks", "last pid"}[j], value)
 			}
 		case "diskstats":
-			add("devices", f[min(2, len(f)-1)])
+			add("devices", f[2])
+			add("sectors", strings.Join([]string{f[2], f[5], f[9]}, " "))
 		case "swaps":
 			if i == 0 {
 				add("header", line)

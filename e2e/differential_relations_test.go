@@ -27,14 +27,28 @@ var relations = map[string]func(f *found, d *difference) bool{
 		return f.ours == "" || !slices.ContainsFunc(strings.Split(f.ours, "\n"), func(one string) bool { return !slices.Contains(theirs, one) })
 	},
 
+	"part of theirs": func(f *found, _ *difference) bool { // lines of a device, and the sectors that were read and written
+		theirs := map[string][]float64{}
+		for line := range strings.SplitSeq(f.after, "\n") {
+			device, counts, _ := strings.Cut(line, " ")
+			theirs[device] = numbers(strings.ReplaceAll(counts, " ", "\n"))
+		}
+		for line := range strings.SplitSeq(f.ours, "\n") {
+			device, counts, _ := strings.Cut(line, " ")
+			ours := numbers(strings.ReplaceAll(counts, " ", "\n"))
+			if f.ours != "" && (len(ours) != 2 || len(theirs[device]) != 2 || ours[0] > theirs[device][0] || ours[1] > theirs[device][1]) {
+				return false
+			}
+		}
+		return true
+	},
+
 	// CPUs.
 	"real numbers": func(f *found, _ *difference) bool {
 		return f.before == numbered(f.expected.lxcfs) && f.ours == lines(f.expected.shown)
 	},
-	"the first": func(f *found, _ *difference) bool {
-		n := len(f.expected.shown)
-		return strings.Count(f.before, "\n")+1 == f.expected.lxcfs && n < f.expected.lxcfs && between(firstOf(f.before, n), f.ours, firstOf(f.after, n), 0)
-	},
+	"the first":        func(f *found, _ *difference) bool { return f.first(f.expected.lxcfs) },
+	"the first of all": func(f *found, _ *difference) bool { return f.first(len(f.expected.cpuset)) },
 	"counted": func(f *found, _ *difference) bool {
 		ids := [2][]string{strings.Split(f.lensfs["cpuinfo.physical id"], "\n"), strings.Split(f.lensfs["cpuinfo.core id"], "\n")}
 		ours := strings.Split(f.ours, "\n")
@@ -133,6 +147,12 @@ var relations = map[string]func(f *found, d *difference) bool{
 		}
 		return math.Abs(min(want, sum(f.lensfs["meminfo.MemTotal"]))-sum(f.ours)) <= 4 // kB: each is rounded
 	},
+}
+
+// first says whether LXCFS has a value for each of so many CPUs, and we have the first of these, those of the CPUs shown.
+func (f *found) first(of int) bool {
+	n := len(f.expected.shown)
+	return strings.Count(f.before, "\n")+1 == of && n < of && between(firstOf(f.before, n), f.ours, firstOf(f.after, n), 0)
 }
 
 // within says whether a number is between what was read of another one before and after.
