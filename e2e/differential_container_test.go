@@ -76,7 +76,7 @@ func (c *compared) limit(t *testing.T, random *rand.Rand) (flags []string, above
 	_, c.version2 = cgroupDir(t, os.Getpid(), "memory")
 	is(c.version2, "v2", "v1")
 
-	memory, swap, memoryAbove := 64+random.IntN(960), random.IntN(512), 32+random.IntN(512)
+	memory, swap, memoryAbove := 96+random.IntN(928), random.IntN(512), 96+random.IntN(512)
 	limited, limitedAbove := random.IntN(5) > 0, random.IntN(3) == 0
 	if limited {
 		flags = append(flags, "--memory", fmt.Sprintf("%dM", memory))
@@ -127,7 +127,7 @@ func (c *compared) nest(dir string) {
 	}
 	c.t.Cleanup(c.unnest)
 	if !c.version2 {
-		writeFile(c.t, filepath.Join(dir, "memory.limit_in_bytes"), "50331648")
+		writeFile(c.t, filepath.Join(dir, "memory.limit_in_bytes"), "83886080")
 	}
 	writeFile(c.t, filepath.Join(dir, "cgroup.procs"), strconv.Itoa(childOf(c.t, c.init)))
 }

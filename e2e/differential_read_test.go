@@ -87,7 +87,7 @@ func threads() int {
 	return len(tasks)
 }
 
-// takeUp uses memory, writes a file, and has some processes that are always running, but leave the CPU to the one that reads. They are shells: a
+// takeUp uses memory, half of it locked, and as much of tmpfs, writes a file, and has some processes that are always running, but leave the CPU to the one that reads. They are shells: a
 // thread of Go's runtime that wakes for a moment counts as running for as long as a quota holds it up.
 func takeUp(args []string) (release func(), err error) {
 	var n [3]int
@@ -96,12 +96,23 @@ func takeUp(args []string) (release func(), err error) {
 			return nil, err
 		}
 	}
-	anonymous, err := unix.Mmap(-1, 0, max(1, n[0]<<20), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	anonymous, err := unix.Mmap(-1, 0, (n[0]+1)<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
+		return nil, err
+	}
+	unix.Madvise(anonymous, unix.MADV_HUGEPAGE) // not on every kernel
+	if err := unix.Mlock(anonymous[:len(anonymous)/2]); err != nil {
 		return nil, err
 	}
 	for i := 0; i < len(anonymous); i += 4096 {
 		anonymous[i] = 1
+	}
+	tmpfs, err := unix.MemfdCreate("compared", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := unix.Write(tmpfs, anonymous); err != nil {
+		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(args[3], "file"), make([]byte, n[1]<<20), 0o644); err != nil {
 		return nil, err
@@ -113,6 +124,7 @@ func takeUp(args []string) (release func(), err error) {
 			c.Wait()
 		}
 		unix.Munmap(anonymous)
+		unix.Close(tmpfs)
 	}
 	for range n[2] {
 		c := exec.Command("nice", "-n", "19", "sh", "-c", "while :; do :; done")
