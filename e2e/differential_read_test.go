@@ -32,6 +32,10 @@ func compareTrees(args []string) error {
 			return err
 		}
 	}
+	tries, err := strconv.Atoi(args[4])
+	if err != nil {
+		return err
+	}
 	held, err := takeUp(args)
 	if err != nil {
 		return err
@@ -42,12 +46,13 @@ func compareTrees(args []string) error {
 		dirs["lxcfs"] = dirs[in.Text()]
 		var rounds []round
 		listed := readRound(dirs, comparedDirs)
-		for range 5 {
+		for range tries {
 			r := readRound(dirs, comparedFiles)
 			for i := range r { // to list them is half of the work, and they do not change
 				maps.Copy(r[i], listed[i])
 			}
 			rounds = append(rounds, r)
+			fmt.Println("round") // however slow the machine, it is seen to go on
 			time.Sleep(15 * time.Millisecond)
 		}
 		text, err := json.Marshal(rounds)
