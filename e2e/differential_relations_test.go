@@ -44,11 +44,12 @@ var relations = map[string]func(f *found, d *difference) bool{
 	},
 
 	// CPUs.
-	"real numbers": func(f *found, _ *difference) bool {
-		return f.before == numbered(f.expected.lxcfs) && f.ours == lines(f.expected.shown)
+	"real numbers":        func(f *found, _ *difference) bool { return f.real(f.expected.lxcfs) },
+	"real numbers of all": func(f *found, _ *difference) bool { return f.real(len(f.expected.cpuset)) },
+	"the first": func(f *found, _ *difference) bool {
+		n, of := len(f.expected.shown), f.expected.lxcfs
+		return strings.Count(f.before, "\n")+1 == of && n < of && between(firstOf(f.before, n), f.ours, firstOf(f.after, n), 0)
 	},
-	"the first":        func(f *found, _ *difference) bool { return f.first(f.expected.lxcfs) },
-	"the first of all": func(f *found, _ *difference) bool { return f.first(len(f.expected.cpuset)) },
 	"counted": func(f *found, _ *difference) bool {
 		ids := [2][]string{strings.Split(f.lensfs["cpuinfo.physical id"], "\n"), strings.Split(f.lensfs["cpuinfo.core id"], "\n")}
 		ours := strings.Split(f.ours, "\n")
@@ -149,10 +150,9 @@ var relations = map[string]func(f *found, d *difference) bool{
 	},
 }
 
-// first says whether LXCFS has a value for each of so many CPUs, and we have the first of these, those of the CPUs shown.
-func (f *found) first(of int) bool {
-	n := len(f.expected.shown)
-	return strings.Count(f.before, "\n")+1 == of && n < of && between(firstOf(f.before, n), f.ours, firstOf(f.after, n), 0)
+// real says whether LXCFS numbers so many CPUs anew, and we show the real numbers of those shown.
+func (f *found) real(of int) bool {
+	return f.before == numbered(of) && f.ours == lines(f.expected.shown)
 }
 
 // within says whether a number is between what was read of another one before and after.
