@@ -36,8 +36,8 @@ root: ## real mounts, cgroups and containers on this machine
 soak: deps-test ## the soak test for longer, or once more: make soak FOR=10m SEED=1
 	LENSFS_MUST_RUN=1 go test -count=1 -timeout 0 -v -run 'TestSoak$$' ./e2e -soak.for=$(or $(FOR),10m) -soak.seed=$(or $(SEED),0)
 
-differential: deps-test ## field by field against the LXCFS of this machine, random containers; not a part of ci yet
-	$(find_lxcfs); LXCFS="$$lxcfs" go test -count=1 -tags differential -v -run TestDifferential ./e2e
+differential: deps-test ## field by field against the LXCFS of this machine: more of the random containers of which "root" and "test-vm" have a few
+	LENSFS_MUST_RUN=1 LENSFS_CONTAINERS=$${LENSFS_CONTAINERS:-32} go test -count=1 -timeout 20m -v -run TestDifferential ./e2e
 
 test-vm: build deps-test ## the same in a virtual machine: systemd, cgroup v2 only, 8 CPUs, swap
 	bash e2e/vm/test.sh out/lensfs
