@@ -33,8 +33,7 @@ func (doc *toolsDoc) load(t *testing.T, d *daemon) {
 	for _, c := range loadCases {
 		cpus := c.cpus(host)
 		t.Run("LXC, "+c.column, func(t *testing.T) {
-			// Through the shared tree: of own views a reader beside another may find an old page (see apart), and then its share is of another time.
-			o := lxcOptions{privileged: true, memory: toolsMemory, cpuset: list(cpus), quota: c.quota}
+			o := lxcOptions{privileged: true, hook: ourHook(t), memory: toolsMemory, cpuset: list(cpus), quota: c.quota}
 			doc.underLoad(t, lxcPlace(t, newLXC(t, d, o), ""), c, len(cpus))
 		})
 		t.Run("lensfs run, "+c.column, func(t *testing.T) {
@@ -59,7 +58,6 @@ func (doc *toolsDoc) underLoad(t *testing.T, p place, c loadCase, cpus int) {
 	meter := startMeter(t, p.init)
 	var all sync.WaitGroup
 	for _, tool := range loadTools {
-		time.Sleep(2 * apart)
 		all.Go(func() {
 			begin := time.Now()
 			o := p.sh(tool.script)

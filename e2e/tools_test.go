@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"lensfs/docs"
 
@@ -197,10 +196,6 @@ func started(t *testing.T, pid int) float64 {
 	return ticks / userHZ
 }
 
-// apart keeps tools from reading an own view at the same moment: then one may be given what was there when it was read the last time, however long
-// ago, because the kernel takes up the new time of a file (fuse_change_attributes) before it drops the old page.
-const apart = 50 * time.Millisecond
-
 // figures runs all tools beside each other in one container and notes what they show.
 func (doc *toolsDoc) figures(t *testing.T, p place, musl bool) {
 	t.Helper()
@@ -210,7 +205,6 @@ func (doc *toolsDoc) figures(t *testing.T, p place, musl bool) {
 		if tool.script == muslCPUs && !musl {
 			continue
 		}
-		time.Sleep(apart)
 		all.Go(func() {
 			own, host := p.truth(t)
 			o := p.sh(tool.script)
