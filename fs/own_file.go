@@ -108,15 +108,24 @@ const maxStoring = 256
 
 // takeOver publishes a text where the kernel has the size, and perhaps the page, that a daemon before us gave it. That size goes for a second more, as
 // any. A READ of the page may be waiting for us to return, so a longer text cannot have the size mended where it ends: the file is made longer than a
-// page for a moment, of which the readers see blank lines.
+// page, for as long, and readers see blank lines.
 func (o *own) takeOver(rec *record, f *file, p *page, text []byte, at time.Time) {
 	told := rec.kept.size(f)
-	if len(text) > int(told.Load()) {
-		o.notify.InodeNotifyStoreCache(node(rec, f), pageSize, newline)
-	}
 	p.since, p.peak = at, int(told.Load())
+	if len(text) > p.peak {
+		o.notify.InodeNotifyStoreCache(node(rec, f), pageSize, newline)
+		p.peak = pageSize + 1
+	}
 	p.publish(text, at)
 	told.Store(uint32(p.size))
+}
+
+// blank fills buf with newlines and gives its length.
+func blank(buf []byte) int {
+	for i := range buf {
+		buf[i] = '\n'
+	}
+	return len(buf)
 }
 
 var newline = []byte{'\n'}
@@ -133,8 +142,8 @@ func (o *own) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	stats := &o.render.stats.Files[f.number]
 	n := stats.reads.Add(1)
 	rec.view.requests.Add(1)
-	if in.Offset >= pageSize {
-		return 0, fuse.OK // at once: whoever has the page locked may be waiting for it, see takeOver
+	if in.Offset >= pageSize { // at once: whoever has the first page locked may be waiting for it, see takeOver
+		return blank(buf[:min(uint64(len(buf)), 2*pageSize-min(in.Offset, 2*pageSize))]), fuse.OK
 	}
 	if !sampled(n) {
 		return o.readPage(rec, f, buf, in.Offset), fuse.OK

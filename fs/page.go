@@ -69,8 +69,6 @@ func (p *page) read(buf []byte, off uint64) int {
 	if off < uint64(len(p.text)) {
 		n = copy(buf, p.text[off:])
 	}
-	for i := range buf[n:] {
-		buf[n+i] = '\n'
-	}
+	blank(buf[n:])
 	return len(buf)
 }

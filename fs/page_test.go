@@ -162,7 +162,7 @@ func TestTakeOverOfAPage(t *testing.T) {
 	for _, c := range []struct {
 		before, size uint32
 		stored       int
-	}{{0, 2, 0}, {2, 2, 0}, {9, 9, 0}, {1, 2, 1}} {
+	}{{0, 2, 0}, {2, 2, 0}, {9, 9, 0}, {1, pageSize + 1, 1}} {
 		rec.pages, told.stored = slots[page]{}, nil // the next worker
 		rec.kept.size(online).Store(c.before)
 		var out fuse.AttrOut
@@ -184,8 +184,10 @@ func TestTakeOverOfAPage(t *testing.T) {
 	p := rec.pages.of(online)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	read.Offset = pageSize
-	if n, code := o.Read(read, make([]byte, pageSize)); n != 0 || code != fuse.OK {
-		t.Errorf("behind the page: %d bytes, %v", n, code)
+	for off, want := range map[uint64]int{pageSize: pageSize, 2*pageSize - 1: 1, 2 * pageSize: 0, 1 << 63: 0} {
+		read.Offset = off
+		if n, code := o.Read(read, make([]byte, pageSize)); n != want || code != fuse.OK {
+			t.Errorf("behind the page, at %d: %d bytes, %v; want %d", off, n, code, want)
+		}
 	}
 }

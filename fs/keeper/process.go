@@ -214,15 +214,25 @@ func (p *process) served(unsent error) error {
 }
 
 // kill ends the worker, however it is, waits for that and says how it ended. To have two of them would be to answer requests twice.
+//
+// A thread of it may be telling the kernel of a page which is locked by a reader who waits for our answer. That thread ends when the next worker has
+// given it, so it must not be waited for; it never runs a line of ours again.
 func (p *process) kill() string {
 	unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
-	p.ends(-1)
+	ended := p.ends(deadEnough)
+	for !ended && !powerless(p.Pid) {
+		ended = p.ends(deadEnough)
+	}
 	p.link.Close()
 	unix.Close(p.pidfd)
 	p.pidfd = -1
 	if p.stderr >= 0 && p.Version != "" {
 		unix.Close(p.stderr)
 		p.stderr = -1
+	}
+	if !ended {
+		go unix.Wait4(p.Pid, nil, 0, nil)
+		return "killed, and a thread of it still waits in the kernel"
 	}
 	var status unix.WaitStatus
 	switch pid, err := unix.Wait4(p.Pid, &status, 0, nil); {
@@ -233,6 +243,29 @@ func (p *process) kill() string {
 	default:
 		return fmt.Sprintf("exit status %d", status.ExitStatus())
 	}
+}
+
+// deadEnough is how long a worker that was killed may take, before it is looked at what keeps it.
+const deadEnough = 20 * time.Millisecond
+
+// powerless says that each thread of a process that was killed has ended, or waits in the kernel for something that no signal interrupts: it ends before
+// it comes back from there.
+func powerless(pid int) bool {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return false
+	}
+	for _, t := range tasks {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/stat", pid, t.Name()))
+		if err != nil {
+			continue // ended meanwhile
+		}
+		_, rest, _ := bytes.Cut(text[max(0, bytes.LastIndexByte(text, ')')):], []byte(" "))
+		if len(rest) == 0 || !bytes.ContainsRune([]byte("DZX"), rune(rest[0])) {
+			return false
+		}
+	}
+	return true
 }
 
 // ends waits for the worker's end, not for longer than limit if that is not negative.
