@@ -39,7 +39,7 @@ type Keeper struct {
 	requests chan request
 	started  time.Time
 	done     <-chan struct{} // told to end
-	nice     int // of the worker
+	nice     int             // of the worker
 
 	worker   *process // nil: there is none, see retry
 	retry    <-chan time.Time
