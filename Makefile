@@ -15,7 +15,7 @@ DEMO_DEBS := procps python3
 TEST_DEBS := procps python3 gcc libc6-dev lxc uidmap runc busybox-static attr debootstrap e2fsprogs iproute2 util-linux \
 	htop sysstat tmux nodejs musl-tools
 
-.PHONY: build demo test unit root differential test-vm bench bench-smoke lint closed ci deps-demo deps-test clean
+.PHONY: build demo test unit root soak differential test-vm bench bench-smoke lint closed ci deps-demo deps-test clean
 
 build: ## the binary, static: out/lensfs
 	mkdir -p out
@@ -26,15 +26,18 @@ demo: deps-demo build ## its main job in a minute: the host beside a container
 
 test: deps-test unit root test-vm bench-smoke ## all tests
 
-unit: ## what needs neither root nor mounts; then again what the race detector does not let be measured
+unit: ## what needs neither root nor mounts; then what the race detector does not let be measured, or makes too slow
 	go test -race -count=1 $(UNIT)
-	go test -count=1 -run 'Alloc' $(UNIT)
+	go test -count=1 -run 'Alloc|WhatStays' $(UNIT)
 
 root: ## real mounts, cgroups and containers on this machine
 	LENSFS_MUST_RUN=1 go test -count=1 -timeout 20m ./e2e
 
-differential: deps-test ## field by field against the LXCFS of this machine, random containers; not a part of ci yet
-	$(find_lxcfs); LXCFS="$$lxcfs" go test -count=1 -tags differential -v -run TestDifferential ./e2e
+soak: deps-test ## the soak test for longer, or once more: make soak FOR=10m SEED=1
+	LENSFS_MUST_RUN=1 go test -count=1 -timeout 0 -v -run 'TestSoak$$' ./e2e -soak.for=$(or $(FOR),10m) -soak.seed=$(or $(SEED),0)
+
+differential: deps-test ## field by field against the LXCFS of this machine: more of the random containers of which "root" and "test-vm" have a few
+	LENSFS_MUST_RUN=1 LENSFS_CONTAINERS=$${LENSFS_CONTAINERS:-32} go test -count=1 -timeout 20m -v -run TestDifferential ./e2e
 
 test-vm: build deps-test ## the same in a virtual machine: systemd, cgroup v2 only, 8 CPUs, swap
 	bash e2e/vm/test.sh out/lensfs
@@ -44,7 +47,7 @@ define find_lxcfs
 lxcfs=$$(bash bench/lxcfs.sh $(LENSFS_CACHE)/lxcfs) || lxcfs=""
 endef
 
-bench: build ## the same work on the kernel, an empty FUSE file, LXCFS and lensfs: about ten minutes, as root
+bench: build ## the same work on the kernel, an empty FUSE file, LXCFS and lensfs: about a quarter of an hour, as root
 	go build -o out/bench ./bench
 	$(find_lxcfs); out/bench -lensfs out/lensfs -lxcfs "$$lxcfs" -doc docs/benchmarks.md
 

@@ -50,6 +50,7 @@ type order struct {
 	Every   time.Duration // 0: in a loop without pause
 	Phase   time.Duration // with Every: when to begin
 	Tasks   int           // read nothing; have so many threads more from now on, and with Every let each wake as often
+	Watch   *watch        // read beside other orders, or tell of it
 }
 
 // reply answers a setup or an order.
@@ -60,9 +61,10 @@ type reply struct {
 	Failed   int64
 	Failure  string // the first
 	Took     time.Duration
-	Latency  []byte // histogram, in the encoding of HdrHistogram
-	Tasks    int    // of the container, where that was the order
-	Overruns int64  // with Every: periods that were left out, since the reads before had taken too long
+	Longest  time.Duration // of the reads that a watch is asked about
+	Latency  []byte        // histogram, in the encoding of HdrHistogram
+	Tasks    int           // of the container, where that was the order
+	Overruns int64         // with Every: periods that were left out, since the reads before had taken too long
 }
 
 var containers atomic.Int64

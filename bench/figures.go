@@ -35,6 +35,7 @@ func (r *report) figures() (all []figure, err error) {
 	add("Big host: what an answer costs the daemon", fmt.Sprintf("CPU time of the daemon for a read that finds nothing kept. Round: host of %d CPUs. Triangle: host of %d CPUs and %d interrupts. The container has 2 CPUs.",
 		smallHost.cpus, bigHost.cpus, bigHost.interrupts), r.bigHostPlot())
 	add("Churn: memory of the daemon while containers come and go", "Resident memory after so many containers, and once more 10 s after the last.", r.churnPlot())
+	add("Takeover: how long readers wait while lensfs is killed, upgraded and stopped", "Of each event the longest of the reads that were under way. Dot: median; the bar reaches to the longest of all.", r.stallPlot())
 	return all, err
 }
 

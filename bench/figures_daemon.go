@@ -156,3 +156,28 @@ func (r *report) churnPlot() *plot.Plot {
 	p.X.Min, p.Y.Min, p.Y.Max = 0, 0, 1.15*most
 	return p
 }
+
+func (r *report) stallPlot() *plot.Plot {
+	p := newPlot("", "ms")
+	grid(p, false)
+	var y extent
+	var words []string
+	for _, e := range events {
+		x := r.stalled(e.name)
+		if x == nil {
+			continue
+		}
+		s := quantiles(x.Stalls)
+		d := dot{float64(len(words)), float64(s.ValueAtQuantile(50)) / 1e6, float64(s.ValueAtQuantile(50)) / 1e6, float64(s.Max()) / 1e6}
+		y.take(d.low, d.high)
+		drawDots(p, []dot{d}, colours[shared], false, draw.CircleGlyph{})
+		words = append(words, strings.ReplaceAll(e.name, " ", "\n"))
+	}
+	if y.max == 0 {
+		return nil
+	}
+	names(&p.X, words)
+	p.X.Tick.Label.Font.Size = vg.Points(8)
+	logarithmic(&p.Y, y.min, y.max)
+	return p
+}

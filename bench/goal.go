@@ -117,7 +117,7 @@ func (r *report) judge() (goals []goal) {
 	add("host of 256 CPUs against one of 2: daemon's CPU for an answer to a container of 2 CPUs", "≤ 1.5 × (own bound)", worst, times, atMost(1.5, 4, worst), note)
 	s = r.growth()
 	add("churn: RSS of the daemon at the end against that after half of the containers", "≤ 1.1 × (own bound)", s, times, atMost(1.1, 1.5, s), "")
-	return goals
+	return append(goals, r.judgeStalls()...)
 }
 
 // noisier is by how much the noise makes a read slower.

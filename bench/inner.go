@@ -41,6 +41,7 @@ var scenarios = []scenario{
 	{"bighost", bigHostSteps, runBigHost},
 	{"churn", churnSteps, runChurn},
 	{"load", loadSteps, runLoad},
+	{"stall", stallSteps, runStall},
 }
 
 // inner measures, in the mount namespace that outer has made.

@@ -53,7 +53,7 @@ type config struct {
 }
 
 // scenarioNames, in the order in which they run.
-var scenarioNames = []string{"read", "fleet", "noisy", "bighost", "churn", "load"}
+var scenarioNames = []string{"read", "fleet", "noisy", "bighost", "churn", "load", "stall"}
 
 func parseFlags(args []string) (config, error) {
 	var c config

@@ -28,6 +28,7 @@ type thread struct {
 	names    []*byte
 	held     []int // descriptors, when files stay open
 	buf      [bufferSize]byte
+	got      int // bytes that the last read of a name gave
 	latency  *hdrhistogram.Histogram
 	failed   int64
 	failure  unix.Errno
@@ -41,6 +42,9 @@ var threads []*thread
 func (o order) do(base string) (r reply, err error) {
 	if o.Tasks > 0 {
 		return o.sleep()
+	}
+	if o.Watch != nil {
+		return o.Watch.do(base, o.Files)
 	}
 	dir, err := unix.Open(filepath.Join(base, o.Kind), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -160,12 +164,13 @@ func (t *thread) readNamed(name *byte) unix.Errno {
 	if errno != 0 {
 		return errno
 	}
-	for {
+	for t.got = 0; ; {
 		n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&t.buf)), bufferSize)
 		if n == 0 || errno != 0 {
 			unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
 			return errno
 		}
+		t.got += int(n)
 	}
 }
 

@@ -30,6 +30,7 @@ type report struct {
 	Series   []*series
 	Churn    []churnPoint `json:",omitempty"`
 	Load     []loadPoint  `json:",omitempty"`
+	Stall    []stallPoint `json:",omitempty"`
 	Parts    []part       // how long each scenario took
 }
 

@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -34,8 +34,12 @@ func startServer(ctx context.Context, name string, mounts []string, cmd *exec.Cm
 			return nil, err
 		}
 	}
-	s := &server{name: name, cmd: cmd, mounts: mounts, done: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = &s.log, &s.log
+	log, err := newLogTail()
+	if err != nil {
+		return nil, err
+	}
+	s := &server{name: name, cmd: cmd, mounts: mounts, log: log, done: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = log.file, log.file
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM, Setpgid: true} // what a terminal sends is not for it: it is ended last
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -169,22 +173,28 @@ func (s *server) fds() (n int) {
 	return n
 }
 
-// logTail keeps the end of what a daemon writes.
-type logTail struct {
-	mu  sync.Mutex
-	buf []byte
+// logTail is what a daemon writes, of which the end is read. Not a pipe: a worker may hold that for longer than its keeper is there.
+type logTail struct{ file *os.File }
+
+// newLogTail makes a file without a name.
+func newLogTail() (logTail, error) {
+	file, err := os.CreateTemp("", "lensfs-bench-log-")
+	if err != nil {
+		return logTail{}, err
+	}
+	return logTail{file}, os.Remove(file.Name())
 }
 
-func (l *logTail) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.buf = append(l.buf, p...)
-	l.buf = l.buf[max(0, len(l.buf)-4096):]
-	return len(p), nil
-}
-
-func (l *logTail) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(bytes.TrimSpace(l.buf))
+func (l logTail) String() string {
+	const tail = 4096
+	info, err := l.file.Stat()
+	if err != nil {
+		return err.Error()
+	}
+	buf := make([]byte, tail)
+	n, err := l.file.ReadAt(buf, max(0, info.Size()-tail))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err.Error()
+	}
+	return string(bytes.TrimSpace(buf[:n]))
 }

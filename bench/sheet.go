@@ -83,7 +83,7 @@ func (r *report) sheets() (all []sheet) {
 	for _, w := range ways {
 		all = append(all, r.readSheet(w))
 	}
-	all = append(all, r.fleetSheet(), r.noisySheet(), r.bigHostSheet(), r.churnSheet(), r.loadSheet())
+	all = append(all, r.fleetSheet(), r.noisySheet(), r.bigHostSheet(), r.churnSheet(), r.loadSheet(), r.stallSheet())
 	n := 0
 	for _, s := range all {
 		if len(s.Rows) > 0 {

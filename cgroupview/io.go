@@ -9,7 +9,7 @@ import (
 )
 
 // DeviceIO is what a container has asked of one block device since its group was made.
-// The comments name where the numbers are: io.stat of v2 | the lines of v1's blkio.throttle.io_serviced_recursive and .io_service_bytes_recursive.
+// The comments name where the numbers are: io.stat of v2 | the lines of v1's io_serviced_recursive and io_service_bytes_recursive, of blkio.throttle and blkio.bfq.
 type DeviceIO struct {
 	Major, Minor uint32
 
@@ -35,7 +35,8 @@ func (d *DeviceIO) Compare(major, minor uint32) int {
 // and some that it has not. There are none where its group does not have the controller: what the group above counts is its neighbours' too. There are as many as the host has
 // at most; finding one is linear, which hundreds are few enough for. The error is wrapped with the file it is about.
 //
-// On v1 it is throttling that counts: Linux 6.18 says "Total 0" of a group that wrote while no device has a rule.
+// On v1 there are two who count. Throttling does for every group, yet since Linux 6.10 for a device only from when any group was first given a
+// rule for it (until then 6.18 says "Total 0" of groups that wrote). BFQ does for the devices whose scheduler it is. The larger number holds.
 func (c *Container) IO(devices []DeviceIO) ([]DeviceIO, error) {
 	devices = devices[:0]
 	h := &c.r.layout[blockIO]
@@ -52,19 +53,30 @@ func (c *Container) IO(devices []DeviceIO) ([]DeviceIO, error) {
 		}
 		devices = appendIO2(devices, text)
 	} else {
-		for _, name := range [...]string{"blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive"} {
-			text, err := h.dir.Read(b, path, name)
-			if gone(err) { // before Linux 4.16: without the groups below
-				text, err = h.dir.Read(b, path, name[:len(name)-len("_recursive")])
+		for _, f := range io1Files {
+			text, err := h.dir.Read(b, path, f.name)
+			if gone(err) && f.alone != "" {
+				text, err = h.dir.Read(b, path, f.alone)
 			}
 			if err != nil && !gone(err) {
-				return devices[:0], h.dir.Wrap(err, path, name)
+				return devices[:0], h.dir.Wrap(err, path, f.name)
 			}
-			devices = appendIO1(devices, text, name == "blkio.throttle.io_service_bytes_recursive")
+			devices = appendIO1(devices, text, f.inBytes)
 		}
 	}
 	slices.SortFunc(devices, func(a, b DeviceIO) int { return a.Compare(b.Major, b.Minor) })
 	return devices, nil
+}
+
+// io1Files are the files of v1 that tell of the group and those below. alone tells of the group only: kernels before 4.16 have nothing else.
+var io1Files = [...]struct {
+	name, alone string
+	inBytes     bool
+}{
+	{"blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes", true},
+	{"blkio.throttle.io_serviced_recursive", "blkio.throttle.io_serviced", false},
+	{"blkio.bfq.io_service_bytes_recursive", "", true},
+	{"blkio.bfq.io_serviced_recursive", "", false},
 }
 
 // appendIO2 reads io.stat:
@@ -109,7 +121,7 @@ func appendIO2(dst []DeviceIO, text []byte) []DeviceIO {
 	return dst
 }
 
-// appendIO1 reads one of the two files of v1, which count bytes or requests:
+// appendIO1 reads one of the files of v1, which count bytes or requests, into what was read of the others:
 //
 //	254:0 Read 1048576
 //	254:0 Sync 1048576
@@ -141,9 +153,9 @@ func appendIO1(dst []DeviceIO, text []byte, inBytes bool) []DeviceIO {
 			continue // Sync and Async are the same once more
 		}
 		if inBytes {
-			count.Bytes = n
+			count.Bytes = max(count.Bytes, n)
 		} else {
-			count.Requests = n
+			count.Requests = max(count.Requests, n)
 		}
 	}
 	return dst

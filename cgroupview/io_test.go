@@ -18,6 +18,8 @@ const (
 	bytes1     = "sys/fs/cgroup/blkio/web/blkio.throttle.io_service_bytes"
 	requests1  = "sys/fs/cgroup/blkio/web/blkio.throttle.io_serviced"
 	recursive1 = "_recursive"
+	bfqBytes   = "sys/fs/cgroup/blkio/web/blkio.bfq.io_service_bytes_recursive"
+	bfqCount   = "sys/fs/cgroup/blkio/web/blkio.bfq.io_serviced_recursive"
 )
 
 func TestIO(t *testing.T) {
@@ -41,6 +43,10 @@ func TestIO(t *testing.T) {
 			[]DeviceIO{{Major: 7, Minor: 3, Read: IOCount{Requests: 1}}, disk}},
 		{"v1, before Linux 4.16", v1(web1(), tree{bytes1: disk1, requests1: disk1Requests}), []DeviceIO{disk}},
 		{"v1, nothing used", v1(web1(), tree{bytes1 + recursive1: "Total 0\n", requests1 + recursive1: "Total 0\n"}), nil},
+		{"v1, BFQ alone", v1(web1(), tree{bytes1 + recursive1: "Total 0\n", requests1 + recursive1: "Total 0\n", bfqBytes: disk1, bfqCount: disk1Requests}), []DeviceIO{disk}},
+		{"v1, BFQ and a rule that came later", v1(web1(), tree{bytes1 + recursive1: "254:0 Read 1\n254:0 Write 512\n", requests1 + recursive1: "254:0 Read 1\n254:0 Write 1\n", bfqBytes: disk1, bfqCount: disk1Requests}), []DeviceIO{disk}},
+		{"v1, a rule, and BFQ that came later", v1(web1(), tree{bytes1 + recursive1: disk1, requests1 + recursive1: disk1Requests, bfqBytes: "254:0 Write 512\n", bfqCount: "254:0 Write 1\n"}), []DeviceIO{disk}},
+		{"v1, BFQ on one device, a rule for another", v1(web1(), tree{bytes1 + recursive1: disk1, requests1 + recursive1: disk1Requests, bfqBytes: "7:3 Read 28672\n", bfqCount: "7:3 Read 22\n"}), []DeviceIO{loop, disk}},
 		{"v1, no group", v1(web1()), nil},
 		{"no controller", v2(web(), tree{"sys/fs/cgroup/cgroup.controllers": "memory\n", stat2: "254:0 rios=1\n"}), nil},
 	} {

@@ -31,7 +31,11 @@ type knownTasks struct {
 
 	level    int  // which number of NSpid is the container's; 0 before it is known
 	youngest task // whose number LastPid is
-	turn     int  // which part of the tasks is next, where there are too many to look at all
+
+	forks uint64 // see Forks
+	kept  []byte // where forks outlive the daemon; nil: nowhere
+	next  int    // the record there that is written next
+	turn  int    // which part of the tasks is next, where there are too many to look at all
 }
 
 const (
@@ -197,7 +201,8 @@ func (c *Container) nameYoungest(b *kfile.Buffer, y task) {
 			return
 		}
 	}
-	k.youngest, k.tasks.LastPid = y, pid
+	k.fork(y, pid)
+	k.keepForks(c.ID())
 }
 
 // nspid gives of the line NSpid, which has a task's number in each pid namespace from ours to its own, the one at level, counted from 1, and how many there are.

@@ -1,19 +1,12 @@
-//go:build differential
-
 package e2e
 
 import (
-	"bufio"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,7 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func init() { roles["compare"] = compareTrees }
+const (
+	together = 8                // containers at a time: more would only wait for each other
+	loaded   = 20 * time.Second // four of the looks that load averages are made of
+)
 
 // Fields that differ must be explained by a row of docs/differences.md. LENSFS_SEED chooses other containers, LENSFS_CONTAINERS how many, and LXCFS
 // the program to compare with.
@@ -32,31 +28,48 @@ func TestDifferential(t *testing.T) {
 		program = "lxcfs"
 	}
 	needCommand(t, program)
-	seed, count := uint64(time.Now().UnixNano()), 16
+	seed, count := uint64(time.Now().UnixNano()), 6
+	if testing.Short() { // in the virtual machine
+		count = 4
+	}
 	if text := os.Getenv("LENSFS_SEED"); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n, err := strconv.Atoi(os.Getenv("LENSFS_CONTAINERS")); err == nil {
-		count = n
+	if text := os.Getenv("LENSFS_CONTAINERS"); text != "" {
+		var err error
+		if count, err = strconv.Atoi(text); err != nil || count < 1 {
+			t.Fatalf("LENSFS_CONTAINERS=%s", text)
+		}
 	}
 	t.Logf("LENSFS_SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-
+	table, err := knownDifferences()
+	if err != nil {
+		t.Fatal(err)
+	}
 	d := serve(t)
-	version := lxcfsVersion(t, program)
-	trees := map[string]string{"no cfs": startLXCFS(t, program), "cfs": startLXCFS(t, program, "--enable-cfs")}
-	table := knownDifferences(t)
-	for range count / 4 { // four at a time: more would only wait for each other
+	x := &comparison{
+		version: lxcfsVersion(t, program),
+		trees:   map[string]string{"no cfs": startLXCFS(t, program), "cfs": startLXCFS(t, program, "--enable-cfs"), "lensfs": d.tree},
+		host:    hostProc(t),
+		table:   table,
+	}
+	for count > 0 {
 		var group []*compared
-		for range 4 {
-			group = append(group, startCompared(t, d, random))
+		for range min(count, together) {
+			group = append(group, x.start(d, random))
+			count--
 		}
-		for _, c := range group {
-			for how, tree := range trees {
-				c.check(tree, d.tree, append(c.conditions, how, version), table)
+		time.Sleep(time.Until(group[len(group)-1].began.Add(loaded)))
+		for _, how := range []string{"no cfs", "cfs"} {
+			for _, c := range group { // all at a time: those that wait for their turn would slow down the one that reads
+				c.say("%s", how)
+			}
+			for _, c := range group {
+				x.check(c, how)
 			}
 		}
 		for _, c := range group {
@@ -65,9 +78,32 @@ func TestDifferential(t *testing.T) {
 	}
 	for _, row := range table {
 		if !row.used {
-			t.Logf("not seen this time: %s (%s)", row.key, strings.Join(row.when, ", "))
+			t.Logf("not seen this time: %s", row)
 		}
 	}
+}
+
+// comparison is what all containers have in common.
+type comparison struct {
+	version string            // LXCFS's
+	trees   map[string]string // LXCFS's by how it was started, and "lensfs"
+	host    string            // the kernel's /proc
+	table   []*difference
+}
+
+// hostProc mounts a /proc over whose files nothing is mounted in a container either.
+func hostProc(t *testing.T) string {
+	t.Helper()
+	dir := tempDir(t)
+	if err := unix.Mount("proc", dir, "proc", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // lxcfsVersion gives the condition that the table knows it by, as in "5" for 5.0.3.
@@ -111,169 +147,4 @@ func startLXCFS(t *testing.T, program string, flags ...string) string {
 	})
 	poll(t, 20*time.Second, "LXCFS is mounted", func() bool { return mountedOn(t, tree) != "" })
 	return tree
-}
-
-// compared is a random container, and a process in it that reads both trees.
-type compared struct {
-	*container
-	shape      string   // how it was made
-	conditions []string // as the table calls them
-	nested     string   // the group beneath the container's that the process is in, "" for none
-}
-
-func startCompared(t *testing.T, d *daemon, random *rand.Rand) *compared {
-	t.Helper()
-	host := hostCPUs(t)
-	c := &compared{conditions: []string{"v1"}}
-	if _, v2 := cgroupDir(t, os.Getpid(), "memory"); v2 {
-		c.conditions[0] = "v2"
-	}
-	var flags []string
-	is := func(yes bool, condition string, f ...string) {
-		if !yes {
-			condition = "no " + condition
-		} else {
-			flags = append(flags, f...)
-		}
-		c.conditions = append(c.conditions, condition)
-	}
-	memory := 64 + random.IntN(960)
-	limited, quota, cpuset := random.IntN(5) > 0, random.IntN(2) > 0, random.IntN(2) > 0
-	is(limited, "memory limit", "--memory", fmt.Sprintf("%dM", memory))
-	is(limited && random.IntN(2) > 0, "swap limit", "--swap", fmt.Sprintf("%dM", random.IntN(512)))
-	is(quota, "quota", "--cpus", strconv.FormatFloat(0.2+random.Float64()*float64(len(host)), 'f', 2, 64))
-	random.Shuffle(len(host), func(i, j int) { host[i], host[j] = host[j], host[i] })
-	is(cpuset, "cpuset", "--cpuset", list(host[:1+random.IntN(len(host))]))
-	above := random.IntN(3) == 0
-	if above {
-		flags = append(flags, "--cgroup-parent", makeCgroup(t, func(pid int) { setMemory(t, pid, uint64(32+random.IntN(512))<<20) }))
-	}
-	is(above, "limit above")
-	anonymous, file, spinners := random.IntN(16), random.IntN(16), random.IntN(3)
-	load := []string{strconv.Itoa(anonymous), strconv.Itoa(file), strconv.Itoa(spinners)}
-	c.container = d.container(append(flags, "--tree", d.tree), asRole("compare", append(load, tempDir(t))...)...)
-	pid, nested := c.line(), random.IntN(2) > 0
-	if nested {
-		dir, v2 := cgroupDir(t, c.init, "memory")
-		c.nested = filepath.Join(dir, "nested")
-		if err := os.Mkdir(c.nested, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Rmdir(c.nested) // does nothing unless the process did not get there
-		if !v2 {
-			writeFile(t, filepath.Join(c.nested, "memory.limit_in_bytes"), "50331648")
-		}
-		writeFile(t, filepath.Join(c.nested, "cgroup.procs"), strconv.Itoa(childOf(t, c.init)))
-	}
-	c.say("go")
-	c.shape = fmt.Sprintf("%v %v MB of memory, of files, and spinners, nested %v (process %s)", flags, load, nested, pid)
-	return c
-}
-
-// childOf gives the container's command, as the host numbers it.
-func childOf(t *testing.T, init int) int {
-	t.Helper()
-	var text []byte
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", init)) // any of init's threads may have made it
-	for _, task := range tasks {
-		part, _ := os.ReadFile(task)
-		text = append(text, part...)
-	}
-	child, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatalf("init has the children %q", text)
-	}
-	return child
-}
-
-// check compares the trees from inside of the container.
-func (c *compared) check(lxcfs, lensfs string, conditions []string, table []*difference) {
-	c.t.Helper()
-	var rounds [][3]texts
-	text, err := os.ReadFile(c.ask("%s %s", lxcfs, lensfs))
-	if err := errors.Join(err, json.Unmarshal(text, &rounds)); err != nil {
-		c.t.Fatal(err)
-	}
-	for _, found := range differing(rounds) {
-		if err := explain(table, found, conditions); err != nil {
-			c.t.Errorf("%v\nconditions %q\ncontainer %s", err, conditions, c.shape)
-		}
-	}
-}
-
-func (c *compared) end() {
-	c.t.Helper()
-	defer c.close()
-	if c.nested != "" { // "lensfs run" cannot remove its group while there is one beneath
-		writeFile(c.t, filepath.Join(filepath.Dir(c.nested), "cgroup.procs"), strconv.Itoa(childOf(c.t, c.init)))
-		if err := unix.Rmdir(c.nested); err != nil && err != unix.ENOENT {
-			c.t.Error(err)
-		}
-	}
-}
-
-// compareTrees loads the container, and reads the trees whenever it is told their names.
-func compareTrees(args []string) error {
-	in := bufio.NewScanner(os.Stdin)
-	fmt.Println(os.Getpid())
-	in.Scan() // when the group is right
-	held, err := takeUp(args)
-	if err != nil {
-		return err
-	}
-	defer held()
-	for n := 0; in.Scan(); n++ {
-		lxcfs, lensfs, _ := strings.Cut(in.Text(), " ")
-		var rounds [][3]texts
-		for range 5 {
-			rounds = append(rounds, [3]texts{{}, {}, {}})
-			for _, name := range comparedFiles {
-				for i, tree := range []string{lxcfs, lensfs, lxcfs} {
-					rounds[len(rounds)-1][i][name] = readCompared(tree, name)
-				}
-			}
-			time.Sleep(15 * time.Millisecond)
-		}
-		text, err := json.Marshal(rounds)
-		path := filepath.Join(args[3], strconv.Itoa(n))
-		if err := errors.Join(err, os.WriteFile(path, text, 0o644)); err != nil {
-			return err
-		}
-		fmt.Println(path)
-	}
-	return nil
-}
-
-// takeUp uses memory, writes a file, and has some threads that are always running.
-func takeUp(args []string) (release func(), err error) {
-	var n [3]int
-	for i := range n {
-		if n[i], err = strconv.Atoi(args[i]); err != nil {
-			return nil, err
-		}
-	}
-	anonymous, err := unix.Mmap(-1, 0, max(1, n[0]<<20), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
-	if err != nil {
-		return nil, err
-	}
-	for i := 0; i < len(anonymous); i += 4096 {
-		anonymous[i] = 1
-	}
-	if err := os.WriteFile(filepath.Join(args[3], "file"), make([]byte, n[1]<<20), 0o644); err != nil {
-		return nil, err
-	}
-	stop := make(chan bool)
-	var spinners sync.WaitGroup
-	for range n[2] {
-		spinners.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-			}
-		})
-	}
-	return func() { close(stop); spinners.Wait(); unix.Munmap(anonymous) }, nil
 }

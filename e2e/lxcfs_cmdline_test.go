@@ -58,7 +58,7 @@ func TestLxcfsOptions(t *testing.T) {
 		{[]string{"--disable-zswap"}, nil, pidfile},
 		{[]string{"--enable-cfs"}, nil, pidfile},
 		{[]string{"--enable-pidfd"}, []string{"enable-pidfd"}, pidfile},
-		{[]string{"--enable-cgroup"}, []string{"enable-cgroup"}, pidfile},
+		{[]string{"--enable-cgroup"}, nil, pidfile},
 		{[]string{"--enable-psi-poll"}, []string{"enable-psi-poll"}, pidfile},
 		{[]string{"-p", "DIR/other"}, nil, "other"},
 		{[]string{"-pDIR/other"}, nil, "other"},
@@ -68,7 +68,7 @@ func TestLxcfsOptions(t *testing.T) {
 		{[]string{"-sfu"}, []string{"single-threaded"}, pidfile},
 		{[]string{"-flpDIR/other"}, nil, "other"},
 		{[]string{"-f", "-l", "-s", "-u", "-o", "x", "--enable-cfs", "--enable-pidfd", "--enable-cgroup", "--enable-psi-poll", "--disable-zswap", "-p", "DIR/other"},
-			[]string{"single-threaded", "options", "enable-pidfd", "enable-cgroup", "enable-psi-poll"}, "other"},
+			[]string{"single-threaded", "options", "enable-pidfd", "enable-psi-poll"}, "other"},
 	} {
 		d := lxcfs(t, c.options...)
 		if n := strings.Count(d.log.String(), "WARN"); n != len(c.warns) {

@@ -23,8 +23,13 @@ func init() {
 
 // inOrder is how LXCFS lists a directory, as far as lensfs may have its files.
 var inOrder = map[string][]string{
-	"":     {"proc", "sys"},
-	"proc": {"cpuinfo", "meminfo", "stat", "uptime", "diskstats", "swaps", "loadavg", "slabinfo", "pressure"},
+	"":                   {"proc", "sys", "cgroup"},
+	"proc":               {"cpuinfo", "meminfo", "stat", "uptime", "diskstats", "swaps", "loadavg", "slabinfo", "pressure"},
+	"proc/pressure":      {"io", "cpu", "memory"},
+	"sys":                {"devices"},
+	"sys/devices":        {"system"},
+	"sys/devices/system": {"cpu"},
+	"cgroup":             {},
 }
 
 // needed is what a directory has at the least.
@@ -44,37 +49,49 @@ var modes = map[string]uint32{
 	"sys/devices":            unix.S_IFDIR | 0o755,
 	"sys/devices/system":     unix.S_IFDIR | 0o755,
 	"sys/devices/system/cpu": unix.S_IFDIR | 0o755,
+	"cgroup":                 unix.S_IFDIR | 0o755,
 }
 
 func TestDirectories(t *testing.T) {
 	needRoot(t)
-	d := serve(t)
-	for _, limit := range [][]string{nil, {"--memory", "300M"}} { // a container without limits and one with
-		listed := map[string][]string{}
-		for line := range strings.Lines(d.run(limit, asRole("list", d.tree)...)) {
-			dir, name := filepath.Split(strings.TrimSpace(line))
-			dir = strings.Trim(dir, "/")
-			listed[dir] = append(listed[dir], name)
+	for _, flags := range [][]string{nil, {"--cgroup-dir"}} {
+		d := serve(t, flags...)
+		for _, limit := range [][]string{nil, {"--memory", "300M"}} { // a container without limits and one with
+			d.checkDirectories(limit, flags != nil)
 		}
-		for dir, names := range needed {
-			for _, name := range names {
-				if !slices.Contains(listed[dir], name) {
-					t.Errorf("%q lists %v, without %s", dir, listed[dir], name)
-				}
-			}
-		}
-		for dir, order := range inOrder {
-			at := -1
-			for _, name := range listed[dir] {
-				i := slices.Index(order, name)
-				if i <= at {
-					t.Errorf("%q lists %v, not in the order %v", dir, listed[dir], order)
-				}
-				at = i
+		d.alive()
+	}
+}
+
+func (d *daemon) checkDirectories(limit []string, cgroupDir bool) {
+	t := d.t
+	t.Helper()
+	listed := map[string][]string{}
+	for line := range strings.Lines(d.run(limit, asRole("list", d.tree)...)) {
+		dir, name := filepath.Split(strings.TrimSpace(line))
+		dir = strings.Trim(dir, "/")
+		listed[dir] = append(listed[dir], name)
+	}
+	for dir, names := range needed {
+		for _, name := range names {
+			if !slices.Contains(listed[dir], name) {
+				t.Errorf("%q lists %v, without %s", dir, listed[dir], name)
 			}
 		}
 	}
-	d.alive()
+	for dir, order := range inOrder {
+		at := -1
+		for _, name := range listed[dir] {
+			i := slices.Index(order, name)
+			if i <= at {
+				t.Errorf("%q lists %v, not in the order %v", dir, listed[dir], order)
+			}
+			at = i
+		}
+	}
+	if slices.Contains(listed[""], "cgroup") != cgroupDir {
+		t.Errorf("the tree lists %v", listed[""])
+	}
 }
 
 // listing checks each directory beneath a root, and prints what it lists.
@@ -124,6 +141,9 @@ func listDir(root, dir string) error {
 		}
 		if e.name == "." || e.name == ".." {
 			continue
+		}
+		if e.name[0] == '.' { // LXC's hook would not bind it
+			return fmt.Errorf("%s is listed", name)
 		}
 		fmt.Println("/" + name)
 		if e.kind == unix.DT_DIR {

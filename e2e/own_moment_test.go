@@ -62,6 +62,7 @@ func moment(args []string) error {
 		go func() {
 			runtime.LockOSThread()
 			for {
+				boottime()
 			}
 		}()
 	}

@@ -11,7 +11,7 @@ import (
 var roles = map[string]func(args []string) error{}
 
 // roleLimit ends a role that a test forgot.
-const roleLimit = 5 * time.Minute
+const roleLimit = 10 * time.Minute
 
 // enough is how many times a role tries at the least what it tries for some seconds: an emulated machine may be slow.
 const enough = 3

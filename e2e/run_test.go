@@ -41,13 +41,18 @@ type outcome struct {
 // finish runs a command to its end, for no longer than half a minute.
 func finish(t *testing.T, cmd *exec.Cmd) outcome {
 	t.Helper()
+	return finishWithin(t, 30*time.Second, cmd)
+}
+
+func finishWithin(t *testing.T, limit time.Duration, cmd *exec.Cmd) outcome {
+	t.Helper()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	kill := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+	kill := time.AfterFunc(limit, func() { cmd.Process.Kill() })
 	defer kill.Stop()
 	err := cmd.Wait()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {

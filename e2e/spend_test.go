@@ -15,7 +15,8 @@ import (
 func init() { roles["spend"] = spend }
 
 // spend does what it is told by lines, so that a test can compare what it really used with what is shown: "burn 3s cpu|wall" answers with the CPU time that it
-// took by its own clock, "read FILE" with the text in one quoted line, and what "hold anon|file BYTES FILE" and "spin N" take stays taken.
+// took by its own clock, "read FILE" with the text in one quoted line, what "hold anon|file BYTES FILE" and "spin N" take stays taken, and "write|sync|fetch BYTES FILE"
+// goes to the disk and nowhere else.
 func spend([]string) error {
 	var held [][]byte
 	in := bufio.NewScanner(os.Stdin)
@@ -69,6 +70,15 @@ func spend([]string) error {
 			}
 			held = append(held, mem)
 			fmt.Println("held", len(held))
+		case "write", "sync", "fetch":
+			n, err := strconv.Atoi(f[1])
+			if err != nil {
+				return err
+			}
+			if err := useDisk(f[0], n, f[2]); err != nil {
+				return err
+			}
+			fmt.Println("done")
 		}
 	}
 	return nil
@@ -107,6 +117,34 @@ func takeMemory(kind string, bytes int, file string) ([]byte, error) {
 		mem[i] = 1
 	}
 	return mem, nil
+}
+
+// useDisk moves whole MiB between a file and memory: "write" and "fetch" past the page cache, "sync" through it and then to the disk.
+func useDisk(how string, bytes int, file string) error {
+	flags := map[string]int{"write": unix.O_RDWR | unix.O_CREAT | unix.O_DIRECT, "sync": unix.O_RDWR | unix.O_CREAT, "fetch": unix.O_RDONLY | unix.O_DIRECT}
+	fd, err := unix.Open(file, flags[how], 0o600)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	block, err := takeMemory("anon", 1<<20, "") // by itself on pages, as O_DIRECT wants it
+	if err != nil {
+		return err
+	}
+	defer unix.Munmap(block)
+	move := unix.Pwrite
+	if how == "fetch" {
+		move = unix.Pread
+	}
+	for at := 0; at < bytes; at += len(block) {
+		if n, err := move(fd, block, int64(at)); err != nil || n != len(block) {
+			return fmt.Errorf("%s at %d of %s: %d, %v", how, at, file, n, err)
+		}
+	}
+	if how == "sync" {
+		return unix.Fdatasync(fd)
+	}
+	return nil
 }
 
 // spender is a container that plays it.

@@ -131,19 +131,7 @@ func (r *loader) one() error {
 		}
 		return r.checkMeminfo(text)
 	case 1:
-		text, err := inPieces(filepath.Join(r.root, "proc/uptime"), 4096)
-		if err != nil {
-			return err
-		}
-		f := strings.Fields(text)
-		if len(f) != 2 {
-			return fmt.Errorf("uptime %q", text)
-		}
-		up, err := strconv.ParseFloat(f[0], 64)
-		if err != nil || up < r.up {
-			return fmt.Errorf("uptime was %v and is %q, %v", r.up, text, err)
-		}
-		r.up = up
+		return r.checkUptime()
 	default:
 		text, err := inPieces(filepath.Join(r.root, "proc/stat"), 1000)
 		if err != nil {
@@ -151,6 +139,22 @@ func (r *loader) one() error {
 		}
 		return r.checkStat(text)
 	}
+}
+
+func (r *loader) checkUptime() error {
+	text, err := inPieces(filepath.Join(r.root, "proc/uptime"), 4096)
+	if err != nil {
+		return err
+	}
+	f := strings.Fields(text)
+	if len(f) != 2 {
+		return fmt.Errorf("uptime %q", text)
+	}
+	up, err := strconv.ParseFloat(f[0], 64)
+	if err != nil || up < r.up {
+		return fmt.Errorf("uptime was %v and is %q, %v", r.up, text, err)
+	}
+	r.up = up
 	return nil
 }
 

@@ -61,7 +61,7 @@ const toolsLoad = `
 ## CPU time
 
 One task burns all the time that the container gets, and each tool looks for two seconds: what it shows is what the cgroup used and was kept from in such a time (± 5 %),
-and no CPU is shown above 100 % or below 0. The figures here are those of a host with nothing else to do.
+and no CPU is shown above 100 % or below 0. The figures here are those of a host with nothing else to do. LXC's containers read own views, those of lensfs run the shared tree.
 
 `
 

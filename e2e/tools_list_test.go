@@ -55,8 +55,8 @@ func count(pattern string) figureIn {
 	return func(out string) (float64, float64, error) { return float64(len(re.FindAllString(out, -1))), 0, nil }
 }
 
-// sum adds up what the only group of a pattern matches each time; not matching is 0.
-func sum(pattern string, unit float64) figureIn {
+// summed adds up what the only group of a pattern matches each time; not matching is 0.
+func summed(pattern string, unit float64) figureIn {
 	re := regexp.MustCompile("(?m)" + pattern)
 	return func(out string) (n, _ float64, _ error) {
 		for _, m := range re.FindAllStringSubmatch(out, -1) {
@@ -126,7 +126,7 @@ var tools = []aTool{
 	{name: "mpstat -P ALL", script: "mpstat -P ALL 1 1", shows: map[string]figureIn{"CPUs": count(`^Average: +\d+ `)}},
 	{name: "ps", script: "ps ax >/dev/null && ps -o rss=,pmem= -p 1 && date +%s -d \"$(ps -o lstart= -p 1)\" && date +%s", shows: map[string]figureIn{
 		"memory": ofWhichShare, "uptime": sinceStart}},
-	{name: "swapon -s", script: "swapon -s", shows: map[string]figureIn{"swap": sum(`^\S+\s+\S+\s+(\d+)\s`, kilo)}},
+	{name: "swapon -s", script: "swapon -s", shows: map[string]figureIn{"swap": summed(`^\S+\s+\S+\s+(\d+)\s`, kilo)}},
 	{name: "busybox top", script: "busybox top -b -n 1", shows: map[string]figureIn{
 		"memory": usedAndFree, "load": exactly(loads, 1)}},
 	{name: "Node", script: `node -e 'const o = require("os"); console.log("memory", o.totalmem(), "CPUs", o.cpus().length, "up", o.uptime(), "load average:", o.loadavg()[0].toFixed(2))'`,

@@ -58,7 +58,6 @@ func (doc *toolsDoc) underLoad(t *testing.T, p place, c loadCase, cpus int) {
 	meter := startMeter(t, p.init)
 	var all sync.WaitGroup
 	for _, tool := range loadTools {
-		time.Sleep(2 * apart)
 		all.Go(func() {
 			begin := time.Now()
 			o := p.sh(tool.script)

@@ -32,7 +32,7 @@ var loadTools = []loadTool{
 	}},
 	{name: "htop", script: htopScript(interval, 2*interval+1), shares: func(out string) ([]share, error) { return eachShare(out, oneBar, []int{0}, -1, -1) },
 		sees: func(used, stolen float64) float64 { return used + stolen }}, // its bars have the stolen time in them
-	{name: "vmstat", script: fmt.Sprintf("vmstat %d 2", interval), shares: func(out string) ([]share, error) { return columns(out, "us", "sy", "wa", "st", "id") }},
+	{name: "vmstat", script: fmt.Sprintf("vmstat %d 2", interval), shares: func(out string) ([]share, error) { return sharesIn(out, "us", "sy", "wa", "st", "id") }},
 	{name: "mpstat -P ALL", script: fmt.Sprintf("mpstat -P ALL %d 1", interval), shares: func(out string) ([]share, error) {
 		_, last, _ := strings.Cut(out, "Average: ")
 		last = regexp.MustCompile(`(?m)^(Average:)? +(CPU|all|\d+) `).ReplaceAllString(last, "")
@@ -40,7 +40,7 @@ var loadTools = []loadTool{
 		var all []share
 		for _, line := range lines[min(2, len(lines)):] { // behind the names and the line of all
 			if strings.TrimSpace(line) != "" {
-				s, err := columns(lines[0]+line, "%usr", "%nice", "%sys", "%irq", "%soft", "%iowait", "%steal", "%idle")
+				s, err := sharesIn(lines[0]+line, "%usr", "%nice", "%sys", "%irq", "%soft", "%iowait", "%steal", "%idle")
 				if err != nil {
 					return nil, err
 				}
@@ -51,7 +51,7 @@ var loadTools = []loadTool{
 	}},
 	{name: "iostat -c", script: fmt.Sprintf("iostat -c %d 2", interval), shares: func(out string) ([]share, error) {
 		_, last, _ := cutLast(out, "avg-cpu:")
-		return columns(strings.TrimSpace(last), "%user", "%nice", "%system", "%iowait", "%steal", "%idle")
+		return sharesIn(strings.TrimSpace(last), "%user", "%nice", "%system", "%iowait", "%steal", "%idle")
 	}},
 	{name: "busybox top", script: fmt.Sprintf("busybox top -b -d %d -n 2", interval), shares: func(out string) ([]share, error) {
 		_, last, _ := cutLast(out, "CPU: ")
@@ -104,8 +104,8 @@ func eachShare(out, pattern string, busy []int, steal, idle int) ([]share, error
 	return all, nil
 }
 
-// columns reads a share from the last line, by the names above it: the last is what is idle, the one before stolen.
-func columns(out string, names ...string) ([]share, error) {
+// sharesIn reads a share from the last line, by the names above it: the last is what is idle, the one before stolen.
+func sharesIn(out string, names ...string) ([]share, error) {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	values := strings.Fields(lines[len(lines)-1])
 	var header []string

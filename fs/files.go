@@ -47,7 +47,12 @@ var files = []file{
 	{cpuDirNumber, "sys/devices/system/cpu", dir755, nil},
 	{10, "sys/devices/system/cpu/online", reg444, hostless(sysview.Online)},
 	{30, "sys/devices/system/cpu/offline", reg444, hostless(sysview.Offline)},
+	{20, cgroupDirPath, dir755, nil},
 }
+
+// cgroupDirPath is an empty directory, where LXCFS had cgroups for containers without a namespace of them. The LXD snap takes its being there for
+// LXCFS's running.
+const cgroupDirPath = "cgroup"
 
 // maxNumber is above every number in files.
 const maxNumber = 32
@@ -80,13 +85,13 @@ type tree struct {
 	parents  [maxNumber]*file
 }
 
-// newTree makes the tree of those that this host has.
-func newTree(files []file, host *procview.Host) *tree {
+// newTree makes the tree of those that this host has; the directory of cgroups is for who asks for it.
+func newTree(files []file, host *procview.Host, cgroupDir bool) *tree {
 	t := &tree{}
 	byPath := map[string]*file{}
 	for i := range files {
 		f := &files[i]
-		if name, ok := strings.CutPrefix(f.path, "proc/"); ok && !host.Has(name) {
+		if name, ok := strings.CutPrefix(f.path, "proc/"); ok && !host.Has(name) || f.path == cgroupDirPath && !cgroupDir {
 			continue
 		}
 		t.byNumber[f.number] = f

@@ -95,7 +95,7 @@ func testServersOf(t testing.TB, views Views) (*shared, *own, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree := newTree(files, host)
+	tree := newTree(files, host, false)
 	r := &renderer{resolver: resolver, host: host, cpus: cpus, stats: &Stats{}}
 	records, err := openRecords(filepath.Join(t.TempDir(), "table"), r.recall)
 	if err != nil {

@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keep is mapped memory in which what a container has been shown, its CPU times and load averages, outlives the daemon: they must not go back when
+// keep is mapped memory in which what a container has been shown, its CPU times, load averages and forks, outlives the daemon: they must not go back when
 // another one takes over. It is a file in /run:
 //
 //	header   magic, bytes of a slot                                     one page
-//	chunk    slots: load averages, which say whose it is, and the clock   whole pages
+//	chunk    slots: load averages, which say whose it is, forks, and the clock   whole pages
 //
 // The records in a slot survive being killed while they are written; nothing else has to.
 type keep struct {
@@ -43,7 +43,7 @@ func openKeep(path string, cpus int, runs func(cgroupview.ID) bool) (*keep, erro
 	if err != nil {
 		return nil, err
 	}
-	k := &keep{file: file, slot: cgroupview.LoadBytes + cgroupview.ClockBytes(cpus), left: map[cgroupview.ID][]byte{}, used: map[*cgroupview.Container][]byte{}}
+	k := &keep{file: file, slot: cgroupview.LoadBytes + cgroupview.ForkBytes + cgroupview.ClockBytes(cpus), left: map[cgroupview.ID][]byte{}, used: map[*cgroupview.Container][]byte{}}
 	if err := k.read(runs); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), k.close())
 	}
@@ -118,7 +118,9 @@ func (k *keep) adopt(c *cgroupview.Container) error {
 	}
 	k.used[c] = slot
 	c.KeepLoad(slot[:cgroupview.LoadBytes])
-	c.KeepClock(slot[cgroupview.LoadBytes:])
+	slot = slot[cgroupview.LoadBytes:]
+	c.KeepForks(slot[:cgroupview.ForkBytes])
+	c.KeepClock(slot[cgroupview.ForkBytes:])
 	return nil
 }
 
@@ -151,6 +153,7 @@ func (k *keep) release(c *cgroupview.Container) {
 	}
 	delete(k.used, c)
 	c.KeepLoad(nil)
+	c.KeepForks(nil)
 	c.KeepClock(nil)
 	clear(slot)
 	k.free = append(k.free, slot)
@@ -162,6 +165,7 @@ func (k *keep) close() error {
 	defer k.mu.Unlock()
 	for c := range k.used {
 		c.KeepLoad(nil)
+		c.KeepForks(nil)
 		c.KeepClock(nil)
 	}
 	var errs []error

@@ -22,9 +22,13 @@ func (o *own) target(name string) string { return path.Join(o.shared, name) }
 // One snapshot has one mtime: the first of a herd of readers has the page dropped, the others find it there.
 func (o *own) fileAttr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Duration {
 	p := rec.pages.of(f)
-	p.mu.Lock()
+	begun := time.Now()
+	now := begun
+	if !p.mu.TryLock() {
+		p.mu.Lock()
+		now = time.Now()
+	}
 	defer p.mu.Unlock()
-	now := time.Now()
 	young := rec.view.container.Young()
 	if p.at.IsZero() || fresh && (young || p.looked || p.timeout(now) == 0) {
 		o.renew(rec, f, p)
@@ -32,10 +36,17 @@ func (o *own) fileAttr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Du
 	}
 	out.Size = uint64(p.size)
 	setTimes(out, p.at)
+	now = time.Now() // not of when we were asked: to render, and to wait for others who do, takes its time
+	if fresh {
+		stats := &o.render.stats.Files[f.number]
+		stats.getattrs.Add(1)
+		stats.getattr.add(now.Sub(begun))
+		rec.view.requests.Add(1)
+	}
 	if !fresh || young || p.growing {
 		return 0
 	}
-	return p.timeout(time.Now()) // not of when we were asked: to render, and to wait for others who do, takes its time
+	return p.timeout(now)
 }
 
 // renew publishes the container's present snapshot. The page is locked, but for the time in which the kernel is told of a longer text:
@@ -128,16 +139,28 @@ func (o *own) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	if rec == nil || f == nil || f.isDir() {
 		return 0, fuse.Status(syscall.ESTALE)
 	}
-	o.render.stats.Requests.Add(1)
+	stats := &o.render.stats.Files[f.number]
+	n := stats.reads.Add(1)
+	rec.view.requests.Add(1)
 	if in.Offset >= pageSize { // at once: whoever has the first page locked may be waiting for it, see takeOver
 		return blank(buf[:min(uint64(len(buf)), 2*pageSize-min(in.Offset, 2*pageSize))]), fuse.OK
 	}
+	if !sampled(n) {
+		return o.readPage(rec, f, buf, in.Offset), fuse.OK
+	}
+	begun := time.Now()
+	size := o.readPage(rec, f, buf, in.Offset)
+	stats.read.add(time.Since(begun))
+	return size, fuse.OK
+}
+
+func (o *own) readPage(rec *record, f *file, buf []byte, off uint64) int {
 	p := rec.pages.of(f)
 	p.mu.Lock()
-	o.outdated.add(in.NodeId, p)
+	o.outdated.add(node(rec, f), p)
 	if p.at.IsZero() { // asked by a kernel that had its size from a daemon before us
 		o.renew(rec, f, p)
 	}
 	p.mu.Unlock()
-	return p.read(buf, in.Offset), fuse.OK
+	return p.read(buf, off)
 }

@@ -3,6 +3,8 @@ package fs
 import (
 	"strings"
 	"testing"
+
+	"lensfs/cgroupview"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -111,6 +113,37 @@ func TestLongerTextTellsTheKernelFirst(t *testing.T) {
 	told := o.notify.(*toldKernel)
 	if out.Size != 4 || len(told.stored) != 1 || told.stored[0] != 3 {
 		t.Errorf("size %d, stored at %v", out.Size, told.stored)
+	}
+}
+
+// TestLongestList tries all sets of a few CPUs, and that of many that is said to be the longest.
+func TestLongestList(t *testing.T) {
+	for n := 1; n <= 14; n++ {
+		longest := 0
+		for bits := range 1 << n {
+			var set cgroupview.CPUSet
+			for cpu := range n {
+				if bits>>cpu&1 == 1 {
+					set.Add(cpu)
+				}
+			}
+			longest = max(longest, len(set.Append(nil))+1)
+		}
+		if got := longestList(n); got != longest {
+			t.Errorf("%d CPUs: %d, not %d", n, got, longest)
+		}
+	}
+	var set cgroupview.CPUSet
+	for cpu := range cgroupview.MaxCPUs {
+		if cpu%3 != 0 {
+			set.Add(cpu)
+		}
+	}
+	if got, least := longestList(cgroupview.MaxCPUs), len(set.Append(nil))+1; got < least {
+		t.Errorf("%d CPUs: %d, yet one has %d", cgroupview.MaxCPUs, got, least)
+	}
+	if a, b := longestList(1440), longestList(1460); a > pageSize || b <= pageSize {
+		t.Errorf("1440 CPUs: %d bytes, 1460: %d", a, b)
 	}
 }
 

@@ -114,6 +114,13 @@ func (r *records) get(number uint64) *record {
 	return r.found(r.byNumber[number])
 }
 
+// find gives the record of a container that has one already.
+func (r *records) find(id cgroupview.ID) *record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.byID[id]
+}
+
 func (r *records) named(name string) *record {
 	r.mu.Lock()
 	defer r.mu.Unlock()

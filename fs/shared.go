@@ -116,18 +116,30 @@ func (s *shared) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 	if in.ReadFlags&fuseReadLockOwner == 0 {
 		return 0, fuse.EINVAL
 	}
-	s.render.stats.Requests.Add(1)
+	stats := &s.render.stats.Files[cpuDirNumber]
+	if f != nil {
+		stats = &s.render.stats.Files[f.number]
+	}
+	stats.reads.Add(1)
 	h := s.handles.get(in.Fh)
 	n := 0
 	var err error
+	var begun time.Time // of a text; a READ that goes on with one has nothing to wait for, and is not timed
 	if f == nil {
 		n, err = h.readText(buf, in.Offset, func(dst []byte) ([]byte, error) {
+			begun = time.Now()
 			return s.render.cpus.Read(dst, in.NodeId, s.render.shown(s.render.resolver.Of(in.Pid)))
 		})
 	} else {
 		n, err = h.read(buf, in.Offset, func() (*snapshot, error) {
-			return s.render.lock(s.render.of(in.Pid), f, false)
+			begun = time.Now()
+			v := s.render.of(in.Pid)
+			v.requests.Add(1)
+			return s.render.lockSince(begun, v, f)
 		})
+	}
+	if !begun.IsZero() {
+		stats.read.add(time.Since(begun))
 	}
 	if err != nil {
 		return 0, status(err)

@@ -1,9 +1,13 @@
 package fs
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +35,7 @@ type renderer struct {
 type view struct {
 	container *cgroupview.Container
 	files     slots[snapshot]
+	requests  atomic.Uint64 // for its files; in the shared tree those that begin a text
 }
 
 // snapshot is one file's text as it was at one moment.
@@ -97,7 +102,21 @@ func (r *renderer) sweep(ended func(*view)) {
 func (r *renderer) lock(v *view, f *file, anew bool) (*snapshot, error) {
 	s := v.files.of(f)
 	s.mu.Lock()
-	now := time.Now()
+	return r.fresh(s, v, f, time.Now(), anew)
+}
+
+// lockSince is lock for a request that begun tells the begin of, so that the clock need not be read again.
+func (r *renderer) lockSince(begun time.Time, v *view, f *file) (*snapshot, error) {
+	s := v.files.of(f)
+	if !s.mu.TryLock() {
+		s.mu.Lock()
+		begun = time.Now() // what was rendered while we waited is young
+	}
+	return r.fresh(s, v, f, begun, false)
+}
+
+// fresh does what lock says, of a snapshot that is locked.
+func (r *renderer) fresh(s *snapshot, v *view, f *file, now time.Time, anew bool) (*snapshot, error) {
 	if !anew && now.Sub(s.at) < procview.Tick && !v.container.Young() {
 		return s, nil
 	}
@@ -110,7 +129,7 @@ func (r *renderer) lock(v *view, f *file, anew bool) (*snapshot, error) {
 	text, err := r.render(s.text[:0], f, r.shown(v.container))
 	if err == nil {
 		s.text, s.at = text, now
-		r.stats.Rendered.Add(1)
+		r.stats.Files[f.number].rendered.Add(1)
 		return s, nil
 	}
 	if v.container.Alive() { // one that ends while we read takes its files along
@@ -151,7 +170,7 @@ func (r *renderer) render(dst []byte, f *file, c *cgroupview.Container) (text []
 	return f.source(dst, r.host, c)
 }
 
-// largeFiles are those whose text may exceed a page on this host, by number. No container's text is longer than the host's.
+// largeFiles are those whose text may exceed a page on this host, by number. No container's text is longer than the host's, but for lists of CPUs.
 type largeFiles [maxNumber]bool
 
 func (r *renderer) findLarge(t *tree) (large largeFiles, err error) {
@@ -163,40 +182,79 @@ func (r *renderer) findLarge(t *tree) (large largeFiles, err error) {
 		if err != nil {
 			return large, err
 		}
-		large[f.number] = len(text) > pageSize
+		longest := len(text)
+		if strings.HasPrefix(f.path, cpuDirPath) {
+			longest = longestList(r.resolver.MaxCPUs())
+		}
+		large[f.number] = longest > pageSize
 	}
 	return large, nil
 }
 
+// longestList is the length of the longest list of CPUs with numbers below n: pairs with one CPU left out between them, a character behind each number.
+func longestList(n int) (longest int) {
+	for out := range 3 {
+		bytes := 0
+		for cpu := range n {
+			if cpu%3 != out {
+				bytes += len(strconv.Itoa(cpu)) + 1
+			}
+		}
+		longest = max(longest, bytes)
+	}
+	return longest
+}
+
 // Stats counts what the daemon did. All may be read at any time.
 type Stats struct {
-	Requests atomic.Uint64 // READs answered
-	Rendered atomic.Uint64 // snapshots made
 	Stale    atomic.Uint64 // answers from the last snapshot, the container having ended or not being readable
 	HostText atomic.Uint64 // answers with the host's text, there being no snapshot either
 	Panics   atomic.Uint64 // panics in a view; each one is a bug
 	Conn     conn.Stats    // of both connections
+	Files    [maxNumber]fileStats
 }
 
 // faultLog writes each kind of failure once, so that no container can fill the log.
 type faultLog struct {
-	mu   sync.Mutex
-	seen map[string]bool
+	mu     sync.Mutex
+	seen   map[string]*FaultReport
+	others uint64 // of kinds that there was no room for
 }
 
-// maxFaults bounds how many kinds are told.
+// maxFaults bounds how many kinds are told, and counted.
 const maxFaults = 100
 
 func (l *faultLog) report(subject string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	kind := subject + ": " + errno(err).Error()
-	if l.seen[kind] || len(l.seen) >= maxFaults {
+	if known := l.seen[kind]; known != nil {
+		known.Count++
+		known.Last = time.Now()
+		return
+	}
+	if len(l.seen) >= maxFaults {
+		l.others++
 		return
 	}
 	if l.seen == nil {
-		l.seen = map[string]bool{}
+		l.seen = map[string]*FaultReport{}
 	}
-	l.seen[kind] = true
+	now := time.Now()
+	l.seen[kind] = &FaultReport{Subject: subject, Error: errno(err).Error(), Text: err.Error(), Count: 1, First: now, Last: now}
 	slog.Warn("a view could not be made: readers get an older text, or the host's; told once for each error", "subject", subject, "err", err)
+}
+
+// all gives what was reported, the most frequent first.
+func (l *faultLog) all() (faults []FaultReport, others uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	faults = []FaultReport{}
+	for _, f := range l.seen {
+		faults = append(faults, *f)
+	}
+	slices.SortFunc(faults, func(a, b FaultReport) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.Subject+a.Error, b.Subject+b.Error))
+	})
+	return faults, l.others
 }

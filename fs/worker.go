@@ -17,8 +17,9 @@ import (
 
 // Config is what an operator chooses of how the views are made, and the keeper tells each worker.
 type Config struct {
-	Views Views
-	Debug bool // write every request to the log
+	Views     Views
+	CgroupDir bool // the tree has LXCFS's directory of cgroups, empty
+	Debug     bool // write every request to the log
 }
 
 // Views is how the views are made, the same for every container.
@@ -57,7 +58,7 @@ func Prepare(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{cfg: cfg, tree: newTree(files, host), ended: make(chan struct{}), stop: make(chan struct{})}
+	w := &Worker{cfg: cfg, tree: newTree(files, host, cfg.CgroupDir), ended: make(chan struct{}), stop: make(chan struct{})}
 	w.render = &renderer{resolver: resolver, host: host, cpus: cpus, stats: &w.Stats}
 	if w.large, err = w.render.findLarge(w.tree); err != nil {
 		return nil, err

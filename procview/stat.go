@@ -40,7 +40,7 @@ func Stat(dst []byte, host *Host, container *cgroupview.Container) ([]byte, erro
 		return dst, err
 	}
 	defer container.UnlockTimes()
-	return appendStat(dst, text, times, &shown, tasks), nil
+	return appendStat(dst, text, times, &shown, tasks, container.Forks()), nil
 }
 
 // reduceStat leaves the line of all CPUs, whose columns are the template of ours, the total of intr, that of softirq with its kinds at 0
@@ -90,7 +90,7 @@ func cpuNumber(name []byte) (uint64, bool) {
 
 // appendStat writes the reduced text with the times of the CPUs shown in place of the host's. The line of all adds up those that are hidden now too: it
 // must not go back.
-func appendStat(dst, text []byte, times []cgroupview.CPUTime, shown *cgroupview.CPUSet, tasks cgroupview.Tasks) []byte {
+func appendStat(dst, text []byte, times []cgroupview.CPUTime, shown *cgroupview.CPUSet, tasks cgroupview.Tasks, forks uint64) []byte {
 	for len(text) > 0 {
 		var line []byte
 		line, text = kfile.Line(text)
@@ -100,7 +100,7 @@ func appendStat(dst, text []byte, times []cgroupview.CPUTime, shown *cgroupview.
 			dst = appendCPULines(dst, times, shown, fields(rest))
 			continue
 		case "processes": // forks since boot: in a pid namespace, the numbers given
-			dst = appendCount(dst, name, uint64(tasks.LastPid))
+			dst = appendCount(dst, name, forks)
 			continue
 		case "procs_running": // whoever reads it runs
 			dst = appendCount(dst, name, uint64(max(1, tasks.Running)))

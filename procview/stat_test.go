@@ -36,14 +36,14 @@ func TestAppendStat(t *testing.T) {
 		{User: time.Second}, {Idle: math.MaxInt64}, // hidden now, as it was
 	}
 	text, shown, others := reduceStat([]byte(hostStat)), cpus(t, "1-2"), cpus(t, "2,9")
-	got := string(appendStat([]byte("before\n"), text, times, &shown, cgroupview.Tasks{Total: 9, Running: 3, Blocked: 1, LastPid: 4711}))
+	got := string(appendStat([]byte("before\n"), text, times, &shown, cgroupview.Tasks{Total: 9, Running: 3, Blocked: 1, LastPid: 4711}, 4711))
 	want := "before\ncpu  101 0 2 922337563685 0 0 0 500 0 0\ncpu1 1 0 2 360000 0 0 0 500 0 0\ncpu2 100 0 0 0 0 0 0 0 0 0\n" +
 		"intr 1462898\nctxt 115315\nbtime 769041601\nprocesses 4711\nprocs_running 3\nprocs_blocked 1\nsoftirq 183433 0 0 0 0\n"
 	if got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 	// Numbers that cannot be; columns of a kernel of before steal, and of one to come.
-	got = string(appendStat(nil, []byte("cpu  1 2 3 4\nprocs_running 0\nprocs_blocked 0\ncpu 1 2 3 4 5 6 7 8 9 10 11\n"), times, &others, cgroupview.Tasks{Running: -1, Blocked: -5}))
+	got = string(appendStat(nil, []byte("cpu  1 2 3 4\nprocs_running 0\nprocs_blocked 0\ncpu 1 2 3 4 5 6 7 8 9 10 11\n"), times, &others, cgroupview.Tasks{Running: -1, Blocked: -5}, 4711))
 	want = "cpu  101 0 2 922337563685\ncpu2 100 0 0 0\nprocs_running 1\nprocs_blocked 0\ncpu  101 0 2 922337563685 0 0 0 500 0 0 0\ncpu2 100 0 0 0 0 0 0 0 0 0 0\n"
 	if got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
@@ -92,7 +92,7 @@ func FuzzStat(f *testing.F) {
 		if again := reduceStat(bytes.Clone(kept)); !bytes.Equal(again, kept) {
 			t.Errorf("%q became %q, and that %q", text, kept, again)
 		}
-		got := appendStat(nil, kept, times, &shown, cgroupview.Tasks{})
+		got := appendStat(nil, kept, times, &shown, cgroupview.Tasks{}, 4711)
 		if n := bytes.Count(got, []byte("\n")); n > 3*lines {
 			t.Errorf("%q: %d lines", text, n)
 		}
@@ -117,7 +117,7 @@ func largeStat(n int) (text []byte, times []cgroupview.CPUTime, shown cgroupview
 func TestAppendStatAllocs(t *testing.T) {
 	text, times, shown := largeStat(64)
 	dst := make([]byte, 0, 64<<10)
-	if n := testing.AllocsPerRun(100, func() { appendStat(dst, text, times, &shown, cgroupview.Tasks{}) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { appendStat(dst, text, times, &shown, cgroupview.Tasks{}, 4711) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 	raw, reduced := []byte(hostStat), make([]byte, len(hostStat))
@@ -133,7 +133,7 @@ func BenchmarkAppendStat(b *testing.B) {
 			dst := make([]byte, 0, 64<<10)
 			b.ReportAllocs()
 			for b.Loop() {
-				appendStat(dst, text, times, &shown, cgroupview.Tasks{})
+				appendStat(dst, text, times, &shown, cgroupview.Tasks{}, 4711)
 			}
 		})
 	}

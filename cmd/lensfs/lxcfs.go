@@ -43,6 +43,7 @@ func lxcfsCommand() *cobra.Command {
 	f.BoolVar(&o.noZswap, "disable-zswap", false, "show no compressed swap")
 	f.BoolVarP(&o.loadavg, "enable-loadavg", "l", false, "sample each container's load; without it they see the host's load averages")
 	f.BoolVar(&cfs, "enable-cfs", false, "let a CPU quota limit the CPUs shown")
+	f.BoolVar(&o.cgroupDir, "enable-cgroup", false, "have a directory cgroup; it is empty, as containers have cgroup namespaces since Linux 4.6")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "/run", "keep state in this `directory`")
 	f.BoolP("version", "v", false, "print the version")
 	for name, why := range meaningless {
@@ -61,7 +62,6 @@ var meaningless = map[string]string{
 	"o":               "lensfs mounts without libfuse, which these are for",
 	"single-threaded": "LXCFS ignores it too",
 	"enable-pidfd":    "lensfs always uses them",
-	"enable-cgroup":   "containers have cgroup namespaces since Linux 4.6",
 	"enable-psi-poll": "it lets a container end LXCFS",
 }
 

@@ -36,20 +36,26 @@ type group struct {
 	v2 *cgroup2.Manager
 }
 
-// controllersUsed are those whose limits run knows, and cpuacct, which counts on v1.
-var controllersUsed = map[cgroup1.Name]bool{cgroup1.Memory: true, cgroup1.Cpu: true, cgroup1.Cpuacct: true, cgroup1.Cpuset: true}
+// controllersUsed are those whose limits run knows, and those that count for it: cpuacct and blkio on v1, io on v2.
+var controllersUsed = map[cgroup1.Name]bool{cgroup1.Memory: true, cgroup1.Cpu: true, cgroup1.Cpuset: true, cgroup1.Cpuacct: true, cgroup1.Blkio: true, "io": true}
 
-// v1Hierarchy gives the v1 controllers that this host has among those used.
-func v1Hierarchy() ([]cgroup1.Subsystem, error) {
+// v1Hierarchy gives the v1 controllers that this host has among those used. blkio, which only counts, is done without where the group's parent is not.
+func (n groupName) v1Hierarchy() ([]cgroup1.Subsystem, error) {
 	all, err := cgroup1.Default()
 	if err != nil {
 		return nil, err
 	}
 	var used []cgroup1.Subsystem
 	for _, s := range all {
-		if controllersUsed[s.Name()] {
-			used = append(used, s)
+		if !controllersUsed[s.Name()] {
+			continue
 		}
+		if p, ok := s.(interface{ Path(string) string }); ok && s.Name() == cgroup1.Blkio {
+			if _, err := os.Stat(p.Path(n.parent)); err != nil {
+				continue
+			}
+		}
+		used = append(used, s)
 	}
 	return used, nil
 }
@@ -116,7 +122,7 @@ func makeGroup(name groupName, l limits) (*group, error) {
 		if l.swap != none && l.memory == none {
 			return nil, errors.New("--swap: this host has cgroup v1, which limits it together with memory: give --memory too")
 		}
-		cg, err := cgroup1.New(cgroup1.StaticPath(name.path()), l.v1(), cgroup1.WithHierarchy(v1Hierarchy))
+		cg, err := cgroup1.New(cgroup1.StaticPath(name.path()), l.v1(), cgroup1.WithHierarchy(name.v1Hierarchy))
 		if err != nil {
 			return nil, fmt.Errorf("make cgroup %s: %w", name.path(), err)
 		}
@@ -180,6 +186,9 @@ func (l limits) v2(controllers map[string]bool) *cgroup2.Resources {
 			r.CPU.Max = cgroup2.NewCPUMax(&l.quota, &period)
 		}
 	}
+	if controllers["io"] {
+		r.IO = &cgroup2.IO{} // no limit: it counts
+	}
 	return r
 }
 
@@ -187,7 +196,7 @@ func (l limits) v2(controllers map[string]bool) *cgroup2.Resources {
 func (n groupName) dirs() []string {
 	var dirs []string
 	if cgroups.Mode() != cgroups.Unified {
-		subsystems, err := v1Hierarchy()
+		subsystems, err := n.v1Hierarchy()
 		if err != nil {
 			return nil
 		}

@@ -33,6 +33,7 @@ type serveOptions struct {
 	noZswap    bool
 	hideCPUs   bool
 	loadavg    bool
+	cgroupDir  bool
 	debug      bool
 	hostRoot   string
 }
@@ -53,6 +54,7 @@ func serveCommand() *cobra.Command {
 	f.BoolVar(&o.loadavg, "loadavg", true, "sample each container's load; without it they see the host's load averages")
 	f.StringVar(&o.pidfile, "pidfile", "", "write the process number to this `file`")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "/run", "keep state in this `directory`")
+	f.BoolVar(&o.cgroupDir, "cgroup-dir", false, "have an empty directory cgroup in the tree, which the LXD snap looks for")
 	f.BoolVar(&o.debug, "debug", false, "write every request to standard error")
 	f.StringVar(&o.hostRoot, "host-root", "", "take the host's texts from the proc and sys beneath this `directory`: for benchmarks")
 	cobra.CheckErr(f.MarkHidden("host-root"))
@@ -81,7 +83,9 @@ func serve(ctx context.Context, o serveOptions) error {
 	}
 	config, err := json.Marshal(fs.Config{
 		Views: fs.Views{Quota: quota, NoSwap: o.noSwap, NoZswap: o.noZswap, HideCPUs: o.hideCPUs, NoLoadavg: !o.loadavg, Host: o.hostRoot},
-		Debug: o.debug,
+
+		CgroupDir: o.cgroupDir,
+		Debug:     o.debug,
 	})
 	if err != nil {
 		return err

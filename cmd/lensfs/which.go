@@ -1,12 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"path/filepath"
-	"text/tabwriter"
-	"time"
 
 	"lensfs/fs/keeper"
 
@@ -66,43 +62,3 @@ func stopCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&force, "force", false, "also while containers use the views: these are dead then, until the containers are started again")
 	return cmd
 }
-
-func statusCommand() *cobra.Command {
-	var w which
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "Say who serves, since when, and what",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, err := keeper.Status(w.stateDir(), w.dir())
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", text)
-				return err
-			}
-			return printStatus(cmd.OutOrStdout(), text)
-		},
-	}
-	w.flags(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it for programs")
-	return cmd
-}
-
-func printStatus(out io.Writer, text []byte) error {
-	var r keeper.Report
-	if err := json.Unmarshal(text, &r); err != nil {
-		return err
-	}
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "keeper\t%d\tversion %s\tup %s\n", r.Keeper.Pid, r.Keeper.Version, age(r.Keeper.Since))
-	fmt.Fprintf(t, "worker\t%d\tversion %s\tup %s\trestarts %d\n", r.Worker.Pid, r.Worker.Version, age(r.Worker.Since), r.Worker.Restarts)
-	for _, m := range r.Mounts {
-		fmt.Fprintf(t, "%s\t%s\n", m.Kind, m.Dir)
-	}
-	return t.Flush()
-}
-
-func age(since time.Time) time.Duration { return time.Since(since).Round(time.Second) }

@@ -38,7 +38,8 @@ type Keeper struct {
 	listener *net.UnixListener
 	requests chan request
 	started  time.Time
-	nice     int // of the worker
+	done     <-chan struct{} // told to end
+	nice     int             // of the worker
 
 	worker   *process // nil: there is none, see retry
 	retry    <-chan time.Time
@@ -68,6 +69,7 @@ type Signals struct {
 
 // Run keeps until ctx is done, or a command or the kernel ends it. If containers use the views when ctx is done, the worker goes on without a keeper.
 func (k *Keeper) Run(ctx context.Context, signals Signals) error {
+	k.done = ctx.Done()
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {

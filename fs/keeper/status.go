@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"time"
 
@@ -56,7 +57,8 @@ func (k *Keeper) status() Message {
 	if p := k.worker; p != nil {
 		r.Worker.Pid, r.Worker.Version, r.Worker.Since, r.Worker.Cgroups = p.Pid, p.Version, p.Since, p.Cgroups
 		m, err := p.tell(Message{Op: OpStatus}, hungAfter)
-		if err != nil {
+		var refused refusal // by one of a version that does not know how
+		if err != nil && !errors.As(err, &refused) {
 			k.replace(err.Error())
 		}
 		r.Serves = m.Status

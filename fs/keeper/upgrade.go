@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -81,6 +82,11 @@ type state struct {
 
 // execute makes this process one of the binary on disk. The worker and the descriptors remain; if it does not succeed, so does everything else.
 func (k *Keeper) execute() {
+	select {
+	case <-k.done:
+		return // told to end meanwhile: the next image would not know
+	default:
+	}
 	if err := k.tryExecute(); err != nil {
 		slog.Error("the keeper stays what it is; its worker is upgraded", "err", err)
 	}
@@ -111,6 +117,18 @@ func (k *Keeper) tryExecute() error {
 	if err := all.inherit(true); err != nil {
 		return err
 	}
+	// Until the new image asks for them, signals would do what they do by default, and end it. Blocked ones wait: the runtime lets them through
+	// when it is asked. The thread that executes is the one that is left.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var asked, before unix.Sigset_t
+	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2} {
+		asked.Val[0] |= 1 << (s - 1)
+	}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &asked, &before); err != nil {
+		return err
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
 	env := append(os.Environ(), envState+"="+strconv.Itoa(fd))
 	err = unix.Exec(k.cfg.Program, os.Args, env)
 	all.inherit(false)
