@@ -255,7 +255,7 @@ func (p *process) kill() string {
 	}
 	if !ended {
 		go unix.Wait4(p.Pid, nil, 0, nil)
-		return "killed, and a thread of it still waits in the kernel"
+		return killedInKernel
 	}
 	var status unix.WaitStatus
 	switch pid, err := unix.Wait4(p.Pid, &status, 0, nil); {
@@ -267,6 +267,8 @@ func (p *process) kill() string {
 		return fmt.Sprintf("exit status %d", status.ExitStatus())
 	}
 }
+
+const killedInKernel = "killed, and a thread of it still waits in the kernel"
 
 // deadEnough is how long a worker that was killed may take, before it is looked at what keeps it.
 const deadEnough = 2 * time.Millisecond

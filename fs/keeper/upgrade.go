@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"time"
@@ -130,7 +131,9 @@ func (k *Keeper) tryExecute() error {
 	}
 	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
 	env := append(os.Environ(), envState+"="+strconv.Itoa(fd))
+	signal.Ignore(upgradeSignal, toggleSignal) // they would end the program that is not yet ready for them
 	err = unix.Exec(k.cfg.Program, os.Args, env)
+	k.signals.Notify()
 	all.inherit(false)
 	return fmt.Errorf("execute %s: %w", k.cfg.Program, err)
 }
