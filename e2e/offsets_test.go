@@ -160,7 +160,7 @@ func uptimeOf(path string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	up, _, err := parseUptime(string(text))
+	up, _, err := parseUptime(strings.TrimRight(string(text), "\n") + "\n") // blank lines follow what got shorter
 	return up, err
 }
 

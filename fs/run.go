@@ -14,12 +14,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Run is a worker's life: it does what its keeper says over the link behind descriptor fd, and goes on alone when the keeper ends, until another
-// adopts it. It returns when it is told to end.
-func Run(link, stderr int, version string, tune func()) error {
-	w := &running{version: version, stderr: stderr, tune: tune}
+// Given are the descriptors that a worker has from its keeper at the start.
+type Given struct {
+	Link   int
+	Stderr int // the keeper's
+	Held   int // see keeper.HoldLife
+	Life   int // the other end of it
+}
+
+// Run is a worker's life: it does what its keeper says over the link, and goes on alone when the keeper ends, until another adopts it. It returns when
+// it is told to end.
+func Run(given Given, version string, tune func()) error {
+	w := &running{version: version, given: given, tune: tune}
+	if err := keeper.HoldLife(given.Held); err != nil {
+		return err
+	}
 	var err error
-	if w.link, err = keeper.NewLink(link); err != nil {
+	if w.link, err = keeper.NewLink(given.Link); err != nil {
 		return err
 	}
 	for {
@@ -30,7 +41,7 @@ func Run(link, stderr int, version string, tune func()) error {
 				return nil // there is nothing to go on with
 			}
 			slog.Warn("the keeper has ended: going on alone, until \"lensfs serve\" is started again", "pid", os.Getpid())
-			link, err := keeper.Orphan(w.hand, w.fds, w.me())
+			link, err := keeper.Orphan(w.hand, w.fds, w.given.Life, w.me())
 			if err != nil {
 				return err
 			}
@@ -53,7 +64,7 @@ type running struct {
 	mu      sync.Mutex // to send
 	link    *keeper.Link
 	version string
-	stderr  int
+	given   Given
 	tune    func()
 
 	config  json.RawMessage
@@ -119,7 +130,7 @@ func (w *running) prepare(config json.RawMessage, nice int) error {
 	}
 	w.config, w.nice = config, nice
 	// What was said until now is the keeper's to tell; from here on it goes where the keeper's own words go.
-	return unix.Dup3(w.stderr, 2, 0)
+	return unix.Dup3(w.given.Stderr, 2, 0)
 }
 
 func (w *running) serve(m keeper.Message, fds []int) error {

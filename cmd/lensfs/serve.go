@@ -73,8 +73,8 @@ func serve(ctx context.Context, o serveOptions) error {
 	ctx, stop := signal.NotifyContext(orBackground(ctx), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
 	signal.Ignore(syscall.SIGPIPE) // nobody reads its log any more
-	// LXCFS reloads itself on SIGUSR1, and shows everybody the host's values on SIGUSR2 until the next one: its test-suite does that.
-	upgrade, toggle := notify(syscall.SIGUSR1), notify(syscall.SIGUSR2)
+	signals := keeper.Signals{Toggle: make(chan os.Signal, 1), Upgrade: make(chan os.Signal, 1)}
+	signals.Notify()
 	raiseFileLimit()
 
 	program, err := os.Executable()
@@ -112,14 +112,8 @@ func serve(ctx context.Context, o serveOptions) error {
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		slog.Warn("systemd was not told that lensfs is ready", "err", err)
 	}
-	err = k.Run(ctx, keeper.Signals{Toggle: toggle, Upgrade: upgrade})
+	err = k.Run(ctx, signals)
 	return errors.Join(err, pidfile.remove())
-}
-
-func notify(s os.Signal) <-chan os.Signal {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, s)
-	return c
 }
 
 func orBackground(ctx context.Context) context.Context {

@@ -9,11 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Descriptors that a keeper gives its worker.
-const (
-	workerLink   = 3
-	workerStderr = 4
-)
+// given are the descriptors that a keeper gives its worker.
+func given() fs.Given { return fs.Given{Link: 3, Stderr: 4, Held: 5, Life: 6} }
 
 func workerCommand() *cobra.Command {
 	return &cobra.Command{
@@ -24,9 +21,11 @@ func workerCommand() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			// What is sent to all processes of a service or a terminal is for the keeper to decide on. SIGPIPE comes when nobody reads its log any more.
 			signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE)
-			unix.CloseOnExec(workerLink)
-			unix.CloseOnExec(workerStderr)
-			return fs.Run(workerLink, workerStderr, version, func() {
+			g := given()
+			for _, fd := range []int{g.Link, g.Stderr, g.Held, g.Life} {
+				unix.CloseOnExec(fd)
+			}
+			return fs.Run(g, version, func() {
 				raiseFileLimit()
 				tuneRuntime()
 			})

@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// maxTries is how many processes may end over one request, each of which was answering nothing else just then. One that is killed by chance
-	// does not make a request a bad one; two in a row do.
-	maxTries = 2
+	// What counts against a request, and how much of it makes it one that is refused: a process that crashes over it, with nothing else to answer, or has
+	// to be ended because of it, counts eight times as much as one that is killed by chance just then, perhaps for want of memory.
+	onceKilled, onceEnded = 1, 8
+	tooMuch               = 2 * onceEnded
 	// patience is how long the requests left by an earlier process are taken up one by one, before new ones are read too.
 	patience = 100 * time.Millisecond
 )
@@ -43,7 +44,7 @@ func (c *Conn) resume() {
 
 // again takes a request up again, if the kernel still waits for its answer.
 func (c *Conn) again(t slot) {
-	defer t.length().Store(0)
+	defer t.length().Store(0) // what counts against it goes with it, see next
 	n := int(t.length().Load())
 	if n < inHeaderBytes || n > minReadBuffer {
 		return // nobody writes such
@@ -62,7 +63,8 @@ func (c *Conn) again(t slot) {
 		return
 	}
 	c.stats.Resumed.Add(1)
-	if t.tries().Add(1) > maxTries {
+	t.begun().Store(1)
+	if t.tries().Add(onceKilled) > tooMuch {
 		c.stats.Refused.Add(1)
 		c.reply(r, 0, fuse.EIO)
 		return

@@ -80,8 +80,8 @@ func TestNextProcessAnswers(t *testing.T) {
 	}
 	leave(t, s, opStatfs, 2, fuse.InHeader{}, 0)
 	leave(t, s, opRead, 4, fuse.ReadIn{Size: 100}, 0)
-	leave(t, s, opGetattr, 6, fuse.GetAttrIn{}, maxTries-1)
-	leave(t, s, opGetattr, 8, fuse.GetAttrIn{}, maxTries) // it has ended that many processes
+	leave(t, s, opGetattr, 6, fuse.GetAttrIn{}, tooMuch-1)
+	leave(t, s, opGetattr, 8, fuse.GetAttrIn{}, tooMuch) // it has ended two processes
 	leave(t, s, opForget, 10, fuse.ForgetIn{Nlookup: 3}, 0)
 	leave(t, s, opForget, 12, fuse.ForgetIn{Nlookup: 5}, 0).begun().Store(1)
 	free, _ := s.take()
@@ -118,8 +118,12 @@ func TestOneThatWasLeftHangs(t *testing.T) {
 	place := leave(t, s, opRead, 2, fuse.ReadIn{Size: 100}, 0)
 	s.Blame(4)
 	s.Blame(2)
-	if n := place.tries().Load(); n != 1 {
-		t.Errorf("blamed %d times", n)
+	if n := place.tries().Load(); n != onceEnded {
+		t.Errorf("%d counts against it", n)
+	}
+	s.BlameBegun()
+	if n := place.tries().Load(); n != onceEnded {
+		t.Errorf("%d counts against it: it was not begun", n)
 	}
 	stuck := &answers{forgotten: map[uint64]uint64{}, stuck: make(chan struct{})}
 	binary.NativeEndian.PutUint64(place.request()[16:], 3) // the node whose READ waits
@@ -127,6 +131,10 @@ func TestOneThatWasLeftHangs(t *testing.T) {
 	c := &Conn{fd: uintptr(k.fd), slots: s, handler: stuck, stats: &Stats{}}
 	began := time.Now()
 	c.resume()
+	s.BlameBegun() // the process crashes
+	if n := place.tries().Load(); n != 2*onceEnded {
+		t.Errorf("%d counts against it when a process had to be ended, and another crashed", n)
+	}
 	if took := time.Since(began); took < patience || took > 10*time.Second {
 		t.Errorf("it went on after %v", took)
 	}

@@ -14,7 +14,7 @@ import (
 // leaves there when it ends is answered by the next one, on every kernel; FUSE_NOTIFY_RESEND came with Linux 6.9 only.
 //
 //	page 0   magic, number of slots that were ever in use
-//	slot     how often it was taken up again, whether it began, and the request, whose first word is its length: 0 for none
+//	slot     what counts against it, whether it began, and the request, whose first word is its length: 0 for none
 //
 // Few of them are ever touched: the one given back last is taken first. A memfd of this size costs what is touched.
 type Slots struct {
@@ -127,10 +127,10 @@ func (s *Slots) Busy(dst []uint64) []uint64 {
 	return dst
 }
 
-// tries is how often the request was taken up by a process that then ended.
+// tries is what counts against the request, see tooMuch.
 func (t slot) tries() *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&t.mem[0])) }
 
-// begun says that a request without an answer has had its effect.
+// begun says that a request without an answer has had its effect, or that one which was left by another process is taken up.
 func (t slot) begun() *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&t.mem[4])) }
 
 func (t slot) length() *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&t.mem[slotHeader])) }
@@ -142,7 +142,16 @@ func (t slot) request() []byte { return t.mem[slotHeader : slotHeader+minReadBuf
 func (s *Slots) Blame(unique uint64) {
 	for n := range int(s.used().Load()) {
 		if t := s.at(n); t.length().Load() != 0 && t.unique().Load() == unique {
-			t.tries().Add(1)
+			t.tries().Add(onceEnded)
+		}
+	}
+}
+
+// BlameBegun counts it against the requests which were taken up when the process ended by itself.
+func (s *Slots) BlameBegun() {
+	for n := range int(s.used().Load()) {
+		if t := s.at(n); t.length().Load() != 0 && t.begun().Load() != 0 {
+			t.tries().Add(onceEnded - onceKilled)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
 	"time"
@@ -89,8 +90,8 @@ func dial(stateDir, dir string) (*Link, error) {
 }
 
 // Orphan is what a worker does when its keeper has ended: it waits at the control socket for the next one, and gives the link to it. Nobody else is
-// told more than that.
-func Orphan(h Handover, d Descriptors, w Worker) (*Link, error) {
+// told more than that. life is the reading end of the pipe that ends with this process.
+func Orphan(h Handover, d Descriptors, life int, w Worker) (*Link, error) {
 	l, err := listenAgain(d[fdControl])
 	if err != nil {
 		return nil, err
@@ -110,7 +111,9 @@ func Orphan(h Handover, d Descriptors, w Worker) (*Link, error) {
 			link.Close()
 			continue
 		}
-		full, fds := h.named(d)
+		all := maps.Clone(d)
+		all[fdLife] = life
+		full, fds := h.named(all)
 		if err := link.Send(Message{Op: opAdopt, Handover: &full, Worker: &w}, fds...); err != nil {
 			link.Close()
 			continue

@@ -12,9 +12,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"time"
 
 	"lensfs/fs/conn"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config is what a keeper has to know.
@@ -38,6 +41,7 @@ type Keeper struct {
 	listener *net.UnixListener
 	requests chan request
 	started  time.Time
+	signals  Signals
 	done     <-chan struct{} // told to end
 	nice     int             // of the worker
 
@@ -62,20 +66,31 @@ func (k *Keeper) Worker() Worker {
 }
 
 // Signals are for signals that ask what commands may ask too.
-type Signals struct {
-	Toggle  <-chan os.Signal
-	Upgrade <-chan os.Signal
+type Signals struct{ Toggle, Upgrade chan os.Signal }
+
+// What Run takes them from.
+const (
+	upgradeSignal = unix.SIGUSR1 // LXCFS reloads itself on it
+	toggleSignal  = unix.SIGUSR2 // and shows everybody the host's values: its test-suite does that
+)
+
+// Notify has the signals sent to where Run sees them.
+func (s Signals) Notify() {
+	signal.Notify(s.Toggle, toggleSignal)
+	signal.Notify(s.Upgrade, upgradeSignal)
 }
 
 // Run keeps until ctx is done, or a command or the kernel ends it. If containers use the views when ctx is done, the worker goes on without a keeper.
 func (k *Keeper) Run(ctx context.Context, signals Signals) error {
 	k.done = ctx.Done()
+	k.signals = signals
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
 		var messages <-chan Message
+		var died <-chan struct{}
 		if k.worker != nil {
-			messages = k.worker.messages
+			messages, died = k.worker.messages, k.worker.died
 		}
 		select {
 		case <-ctx.Done():
@@ -88,6 +103,8 @@ func (k *Keeper) Run(ctx context.Context, signals Signals) error {
 			} else if m.Op == OpPong {
 				k.worker.unponged = time.Time{}
 			}
+		case <-died:
+			k.replace("")
 		case <-k.retry:
 			k.launch()
 		case <-ticker.C:

@@ -19,6 +19,8 @@ type process struct {
 	Worker
 	link     *Link
 	pidfd    int
+	life     int // reading end of a pipe that ends with the worker
+	died     chan struct{}
 	messages chan Message // closed when the link is
 	unponged time.Time    // when it was asked for a sign of life that it has not given; zero: it has
 	stderr   int          // memory with what it says until it is prepared; -1 afterwards
@@ -49,11 +51,19 @@ func (k *Keeper) start(program string) (*process, error) {
 		return nil, err
 	}
 	stderr := os.NewFile(uintptr(said), "stderr")
+	alive, held, err := os.Pipe()
+	if err != nil {
+		link.Close()
+		stderr.Close()
+		return nil, err
+	}
+	defer alive.Close()
+	defer held.Close()
 	p := &process{link: link, pidfd: -1, messages: make(chan Message, 16), stderr: said}
 	cmd := exec.Command(program, "worker", k.hand.Tree.Dir)
 	cmd.Args[0] = "lensfs"
 	cmd.Stderr = stderr
-	cmd.ExtraFiles = []*os.File{theirs, os.Stderr}
+	cmd.ExtraFiles = []*os.File{theirs, os.Stderr, held, alive}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what a terminal sends to its foreground is the keeper's
 	if err := cmd.Start(); err != nil {
 		link.Close()
@@ -73,19 +83,30 @@ func (k *Keeper) start(program string) (*process, error) {
 		link.Close()
 		return nil, fmt.Errorf("watch the worker: %w", err)
 	}
+	held.Close()
+	return p, p.watch(int(alive.Fd()))
+}
+
+// watch listens to what the worker says, and for its end: that of the pipe behind life.
+func (p *process) watch(life int) error {
+	var err error
+	if p.life, err = unix.FcntlInt(uintptr(life), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+		return errors.Join(fmt.Errorf("watch worker %d: %w", p.Pid, err), errors.New(p.kill()))
+	}
+	p.died = make(chan struct{})
+	go watchLife(p.life, p.died)
 	go p.listen()
-	return p, nil
+	return nil
 }
 
 // attach makes a process of a worker that runs, and of a link to it.
-func attach(w Worker, link *Link) (*process, error) {
+func attach(w Worker, link *Link, life int) (*process, error) {
 	fd, err := unix.PidfdOpen(w.Pid, 0)
 	if err != nil {
 		return nil, fmt.Errorf("watch worker %d: %w", w.Pid, err)
 	}
 	p := &process{Worker: w, link: link, pidfd: fd, messages: make(chan Message, 16), stderr: -1}
-	go p.listen()
-	return p, nil
+	return p, p.watch(life)
 }
 
 // listen receives until the link ends: the worker has.
@@ -133,6 +154,8 @@ func (p *process) wait(op string, limit time.Duration) (Message, error) {
 			default:
 				return answer, nil
 			}
+		case <-p.died:
+			return Message{}, errEnd
 		case <-timer.C:
 			return Message{}, fmt.Errorf("worker %d does not answer", p.Pid)
 		}
@@ -232,7 +255,7 @@ func (p *process) kill() string {
 	}
 	if !ended {
 		go unix.Wait4(p.Pid, nil, 0, nil)
-		return "killed, and a thread of it still waits in the kernel"
+		return killedInKernel
 	}
 	var status unix.WaitStatus
 	switch pid, err := unix.Wait4(p.Pid, &status, 0, nil); {
@@ -245,8 +268,10 @@ func (p *process) kill() string {
 	}
 }
 
+const killedInKernel = "killed, and a thread of it still waits in the kernel"
+
 // deadEnough is how long a worker that was killed may take, before it is looked at what keeps it.
-const deadEnough = 20 * time.Millisecond
+const deadEnough = 2 * time.Millisecond
 
 // powerless says that each thread of a process that was killed has ended, or waits in the kernel for something that no signal interrupts: it ends before
 // it comes back from there.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"time"
@@ -56,6 +57,8 @@ func (p *process) settles() error {
 			if !ok {
 				return fmt.Errorf("the new worker ended as soon as it served (%s)", p.kill())
 			}
+		case <-p.died:
+			return fmt.Errorf("the new worker ended as soon as it served (%s)", p.kill())
 		case <-timer.C:
 			return nil
 		}
@@ -70,7 +73,8 @@ type state struct {
 	Handover    Handover
 	Descriptors Descriptors
 	Worker      Worker
-	Link        int // descriptor
+	Link        int // descriptors
+	Life        int
 	Started     time.Time
 	Nice        int
 	Restarts    int
@@ -95,7 +99,7 @@ func (k *Keeper) tryExecute() error {
 		return err
 	}
 	defer unix.Close(link)
-	text, err := json.Marshal(state{k.hand, k.fds, k.worker.Worker, link, k.started, k.nice, k.restarts, k.lastEnd})
+	text, err := json.Marshal(state{k.hand, k.fds, k.worker.Worker, link, k.worker.life, k.started, k.nice, k.restarts, k.lastEnd})
 	if err != nil {
 		return err
 	}
@@ -107,7 +111,7 @@ func (k *Keeper) tryExecute() error {
 	if _, err := unix.Write(fd, text); err != nil {
 		return err
 	}
-	all := Descriptors{"state": fd, "link": link}
+	all := Descriptors{"state": fd, "link": link, fdLife: k.worker.life}
 	for name, fd := range k.fds {
 		all[name] = fd
 	}
@@ -127,7 +131,9 @@ func (k *Keeper) tryExecute() error {
 	}
 	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
 	env := append(os.Environ(), envState+"="+strconv.Itoa(fd))
+	signal.Ignore(upgradeSignal, toggleSignal) // they would end the program that is not yet ready for them
 	err = unix.Exec(k.cfg.Program, os.Args, env)
+	k.signals.Notify()
 	all.inherit(false)
 	return fmt.Errorf("execute %s: %w", k.cfg.Program, err)
 }
@@ -165,6 +171,8 @@ func (k *Keeper) goOn(where string) error {
 	}
 	s.Descriptors.inherit(false)
 	unix.CloseOnExec(s.Link)
+	unix.CloseOnExec(s.Life)
+	s.Descriptors[fdLife] = s.Life
 	link, err := NewLink(s.Link)
 	if err != nil {
 		return err
@@ -196,9 +204,11 @@ func (k *Keeper) takeOver(h Handover, d Descriptors, w Worker, link *Link) error
 	if k.listener, err = listenAgain(d[fdControl]); err != nil {
 		return err
 	}
-	if k.worker, err = attach(w, link); err != nil {
+	if k.worker, err = attach(w, link, d[fdLife]); err != nil {
 		return err
 	}
+	unix.Close(d[fdLife])
+	delete(d, fdLife)
 	if err := k.remount(); err != nil {
 		slog.Warn("what containers have goes on, but new ones find nothing", "err", err)
 	}

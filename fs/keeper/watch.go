@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -71,6 +73,11 @@ func (k *Keeper) replace(why string) {
 	how := p.kill()
 	if why == "" {
 		why = "it ended: " + how
+		if how != unix.SIGKILL.String() && how != killedInKernel { // not killed: it may have been a request
+			for _, s := range k.slots {
+				s.BlameBegun()
+			}
+		}
 	}
 	slog.Warn("the worker is replaced", "pid", p.Pid, "why", why)
 	k.lastEnd = why
