@@ -350,7 +350,7 @@ func endWithTest(t *testing.T, c *exec.Cmd) {
 	})
 }
 
-// command runs a program, for no longer than half a minute, and fails the test if it does not succeed.
+// command runs a program, for no longer than half a minute, in the virtual machine two, and fails the test if it does not succeed.
 func command(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := tryCommand(name, args...)
@@ -361,7 +361,7 @@ func command(t *testing.T, name string, args ...string) string {
 }
 
 func tryCommand(name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rounds(30, 120))*time.Second)
 	defer cancel()
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)

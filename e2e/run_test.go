@@ -38,10 +38,10 @@ type outcome struct {
 	status    int
 }
 
-// finish runs a command to its end, for no longer than half a minute.
+// finish runs a command to its end, for no longer than half a minute, in the virtual machine two.
 func finish(t *testing.T, cmd *exec.Cmd) outcome {
 	t.Helper()
-	return finishWithin(t, 30*time.Second, cmd)
+	return finishWithin(t, time.Duration(rounds(30, 120))*time.Second, cmd)
 }
 
 func finishWithin(t *testing.T, limit time.Duration, cmd *exec.Cmd) outcome {

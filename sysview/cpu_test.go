@@ -53,7 +53,7 @@ func TestOnline(t *testing.T) {
 }
 
 // wait lets time go by: what was read together with the last is the same.
-func wait() { time.Sleep(2 * time.Millisecond) }
+func wait() { time.Sleep(10 * time.Millisecond) }
 
 // TestOffline: possible CPUs that are not shown, and what the host has switched off is among them.
 func TestOffline(t *testing.T) {

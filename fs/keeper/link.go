@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,7 +59,9 @@ type Worker struct {
 type Link struct {
 	conn *net.UnixConn
 	buf  []byte
-	fds  []int
+
+	mu  sync.Mutex // whoever ends the link may be another than who receives
+	fds []int
 }
 
 // maxFds is how many descriptors come with a message at most.
@@ -111,11 +114,10 @@ func (l *Link) Receive() (m Message, fds []int, err error) {
 		if i := bytes.IndexByte(l.buf, '\n'); i >= 0 {
 			err := json.Unmarshal(l.buf[:i], &m)
 			l.buf = append(l.buf[:0], l.buf[i+1:]...)
-			if m.Fds < 0 || m.Fds > len(l.fds) {
+			fds, enough := l.give(m.Fds)
+			if !enough {
 				return m, nil, errors.New("descriptors are missing")
 			}
-			fds = append(fds, l.fds[:m.Fds]...) // there may be those of the next message already
-			l.fds = append(l.fds[:0], l.fds[m.Fds:]...)
 			return m, fds, err
 		}
 		n, oobn, _, _, err := l.conn.ReadMsgUnix(part, oob)
@@ -139,6 +141,8 @@ func (l *Link) take(oob []byte) {
 	if err != nil {
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for i := range messages {
 		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil {
 			for _, fd := range fds {
@@ -147,6 +151,18 @@ func (l *Link) take(oob []byte) {
 			l.fds = append(l.fds, fds...)
 		}
 	}
+}
+
+// give gives the first n descriptors that came; there may be those of the next message already.
+func (l *Link) give(n int) (fds []int, enough bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n < 0 || n > len(l.fds) {
+		return nil, false
+	}
+	fds = append(fds, l.fds[:n]...)
+	l.fds = append(l.fds[:0], l.fds[n:]...)
+	return fds, true
 }
 
 // ask sends a message and waits for the answer.
@@ -182,9 +198,12 @@ func (l *Link) fd() (int, error) {
 
 // Close ends the link.
 func (l *Link) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, fd := range l.fds {
 		unix.Close(fd)
 	}
+	l.fds = nil
 	return l.conn.Close()
 }
 
