@@ -38,6 +38,7 @@ func TestOwnViewsAreNeverTorn(t *testing.T) {
 
 // Nor while workers are killed: a text that one has begun, the next goes on with.
 func TestTextsOutliveTheWorker(t *testing.T) {
+	skipEmulated(t)
 	needRoot(t)
 	d := serveWarned(t)
 	killed := 0
