@@ -31,7 +31,7 @@ unit: ## what needs neither root nor mounts; then what the race detector does no
 	go test -count=1 -run 'Alloc|WhatStays' $(UNIT)
 
 root: ## real mounts, cgroups and containers on this machine
-	LENSFS_MUST_RUN=1 go test -count=1 -timeout 20m ./e2e
+	LENSFS_MUST_RUN=1 go test -count=1 -timeout 40m ./e2e
 
 soak: deps-test ## the soak test for longer, or once more: make soak FOR=10m SEED=1
 	LENSFS_MUST_RUN=1 go test -count=1 -timeout 0 -v -run 'TestSoak$$' ./e2e -soak.for=$(or $(FOR),10m) -soak.seed=$(or $(SEED),0)
