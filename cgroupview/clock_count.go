@@ -105,7 +105,7 @@ func (h *hierarchy) exact(b *kfile.Buffer, path string, cpus []cpuUsage) error {
 		return h.dir.Wrap(err, path, name)
 	}
 	line, _ := kfile.Line(text)
-	if countFields(line) != len(cpus) {
+	if kfile.CountFields(line) != len(cpus) {
 		return nil // the numbers of possible CPUs have a gap, which the sums do not show
 	}
 	for n := range cpus {
@@ -120,13 +120,6 @@ func (h *hierarchy) exact(b *kfile.Buffer, path string, cpus []cpuUsage) error {
 		u.user = time.Duration(sum) - u.system
 	}
 	return nil
-}
-
-func countFields(line []byte) (n int) {
-	for field, rest := kfile.Field(line); len(field) > 0; field, rest = kfile.Field(rest) {
-		n++
-	}
-	return n
 }
 
 // appendUsageAll reads cpuacct.usage_all, and gives the usage of each CPU by its number; of one without a line nothing.

@@ -57,7 +57,7 @@ func reduceStat(text []byte) []byte {
 			kept = append(kept, line[:len(line)-len(kinds)]...)
 		case "softirq":
 			kept = append(kept, line[:len(line)-len(kinds)]...)
-			for range fields(kinds) {
+			for range kfile.CountFields(kinds) {
 				kept = append(kept, " 0"...)
 			}
 		default:
@@ -69,14 +69,6 @@ func reduceStat(text []byte) []byte {
 		kept = append(kept, '\n')
 	}
 	return kept
-}
-
-// fields counts the words of a line.
-func fields(line []byte) (n int) {
-	for word, rest := kfile.Field(line); len(word) > 0; word, rest = kfile.Field(rest) {
-		n++
-	}
-	return n
 }
 
 // cpuNumber gives the number of the name of one CPU's line, "cpu7".
@@ -97,7 +89,7 @@ func appendStat(dst, text []byte, times []cgroupview.CPUTime, shown *cgroupview.
 		name, rest := kfile.Field(line)
 		switch string(name) {
 		case "cpu":
-			dst = appendCPULines(dst, times, shown, fields(rest))
+			dst = appendCPULines(dst, times, shown, kfile.CountFields(rest))
 			continue
 		case "processes": // forks since boot: in a pid namespace, the numbers given
 			dst = appendCount(dst, name, forks)

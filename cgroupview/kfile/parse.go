@@ -30,6 +30,14 @@ func Field(line []byte) (field, rest []byte) {
 	return line[i:j], line[j:]
 }
 
+// CountFields counts the words of a line.
+func CountFields(line []byte) (n int) {
+	for field, rest := Field(line); len(field) > 0; field, rest = Field(rest) {
+		n++
+	}
+	return n
+}
+
 // Counter cuts the first line off a text of lines "key number", as memory.stat and cpu.stat have them. ok is false where the line is none.
 func Counter(text []byte) (key []byte, n uint64, ok bool, rest []byte) {
 	line, rest := Line(text)

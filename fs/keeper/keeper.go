@@ -41,7 +41,6 @@ type Keeper struct {
 	listener *net.UnixListener
 	requests chan request
 	started  time.Time
-	signals  Signals
 	done     <-chan struct{} // told to end
 	nice     int             // of the worker
 
@@ -83,7 +82,6 @@ func (s Signals) Notify() {
 // Run keeps until ctx is done, or a command or the kernel ends it. If containers use the views when ctx is done, the worker goes on without a keeper.
 func (k *Keeper) Run(ctx context.Context, signals Signals) error {
 	k.done = ctx.Done()
-	k.signals = signals
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime"
 	"strconv"
 	"time"
@@ -123,7 +122,7 @@ func (k *Keeper) tryExecute() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var asked, before unix.Sigset_t
-	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2} {
+	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, upgradeSignal, toggleSignal} {
 		asked.Val[0] |= 1 << (s - 1)
 	}
 	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &asked, &before); err != nil {
@@ -131,9 +130,7 @@ func (k *Keeper) tryExecute() error {
 	}
 	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
 	env := append(os.Environ(), envState+"="+strconv.Itoa(fd))
-	signal.Ignore(upgradeSignal, toggleSignal) // they would end the program that is not yet ready for them
 	err = unix.Exec(k.cfg.Program, os.Args, env)
-	k.signals.Notify()
 	all.inherit(false)
 	return fmt.Errorf("execute %s: %w", k.cfg.Program, err)
 }
