@@ -129,11 +129,11 @@ func needCommand(t *testing.T, names ...string) {
 	}
 }
 
-// skipEmulated leaves out of the virtual machine what nobody has seen pass there yet: on emulated CPUs a take-over takes seconds.
+// skipEmulated leaves out of the virtual machine what nobody has seen pass there reliably yet: on emulated CPUs a take-over takes seconds.
 func skipEmulated(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("not yet seen to pass on an emulated machine")
+		t.Skip("not yet seen to pass reliably on an emulated machine")
 	}
 }
 

@@ -27,7 +27,6 @@ const (
 // Several readers at one moment, long after anybody read the file: none of them is given what the last one saw. The kernel takes up new attributes
 // before it drops the page that they outdate, so a page that is left there is found.
 func TestReadersAtOneMoment(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	d := serve(t)
 	c := d.container([]string{"--memory", "256M", "--cpus", "0.5"}, asRole("moment", strconv.Itoa(rounds(100, 20)))...)

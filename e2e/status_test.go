@@ -73,7 +73,6 @@ func (d *daemon) reader() *container {
 
 // A running daemon tells who serves, which containers there are and with which limits, and counts what they ask.
 func TestStatus(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	d := serveWarned(t)
 	c := d.reader()
@@ -132,7 +131,6 @@ func TestStatus(t *testing.T) {
 
 // Where there is no daemon, or a question makes no sense, that is an error which says what to do.
 func TestStatusOfNobody(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	dir := tempDir(t)
 	for _, c := range []struct {
@@ -154,7 +152,6 @@ func TestStatusOfNobody(t *testing.T) {
 
 // A worker whose keeper has ended says so.
 func TestStatusWithoutKeeper(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	d := serveWarned(t)
 	d.killKeeper()
@@ -170,7 +167,6 @@ func TestStatusWithoutKeeper(t *testing.T) {
 
 // In a terminal top shows the container, sorts by what is asked for, and ends with q.
 func TestTopInATerminal(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	d := serve(t)
 	c := d.reader()

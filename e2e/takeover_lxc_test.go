@@ -4,7 +4,6 @@ import "testing"
 
 // A container that LXC started before sees the same after a kill, an upgrade and another keeper: its values, and numbers that go on.
 func TestLXCOutlivesTheDaemon(t *testing.T) {
-	skipEmulated(t)
 	lockLXC(t)
 	d := serveAt(t, lxcTree, tempDir(t))
 	d.warnings = true

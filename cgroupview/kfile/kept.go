@@ -25,12 +25,16 @@ type kept struct {
 type keptFile struct {
 	mu    sync.Mutex
 	fd    int         // -1: not open yet, or closed
-	first time.Time   // when it was read for the first time
+	first time.Time   // when it was read for the first time, of those that are no longer apart than seldom
+	last  time.Time   // when it was read, before it was open
 	read  atomic.Bool // since the last sweep
 }
 
 // later is how long after its first read a file that is read again is worth a descriptor.
 const later = 900 * time.Millisecond // and so for those who read it once a second
+
+// seldom is what is not worth one: else the sampler of load averages, that reads a file of every container each five seconds, would hold them all.
+const seldom = 4 * time.Second
 
 // mostKept bounds the open files of one Dir; so does a sixteenth of what the process may have open.
 const mostKept = 8192
@@ -84,13 +88,18 @@ func (k *kept) add(path []byte, fd int) bool {
 	defer k.mu.Unlock()
 	f := k.files[string(path)]
 	if f == nil {
-		f = &keptFile{fd: -1, first: time.Now()}
+		f = &keptFile{fd: -1}
 		k.files[string(path)] = f
 	}
 	f.read.Store(true)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.fd >= 0 || time.Since(f.first) < k.later || k.count >= k.most {
+	now := time.Now()
+	if now.Sub(f.last) > seldom {
+		f.first = now
+	}
+	f.last = now
+	if f.fd >= 0 || now.Sub(f.first) < k.later || k.count >= k.most {
 		return false
 	}
 	f.fd = fd

@@ -193,6 +193,11 @@ func TestReadAtOnce(t *testing.T) {
 	if n := descriptors(t); n != before && time.Since(f.first) < later {
 		t.Errorf("%d descriptors, before %d", n, before)
 	}
+	f.first, f.last = f.first.Add(-2*seldom), f.last.Add(-2*seldom) // too long ago
+	read()
+	if n := descriptors(t); n != before {
+		t.Errorf("%d descriptors, before %d: what is seldom read is kept", n, before)
+	}
 	f.first = f.first.Add(-later)
 	read()
 	if n := descriptors(t); n != before+1 {

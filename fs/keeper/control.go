@@ -160,9 +160,7 @@ func (k *Keeper) do(r request) (end bool, err error) {
 			r.link.Send(failed(err))
 			return false, nil
 		}
-		r.link.Send(Message{Op: OpDone, Worker: &k.worker.Worker})
-		r.link.Close()
-		k.execute()
+		k.execute(r.link)
 	case opStop:
 		if err := k.mayStop(r.Force); err != nil {
 			r.link.Send(failed(err))

@@ -113,7 +113,7 @@ func (k *Keeper) Run(ctx context.Context, signals Signals) error {
 			if err := k.upgrade(); err != nil {
 				slog.Error("the upgrade failed: the version before goes on", "err", err)
 			} else {
-				k.execute()
+				k.execute(nil)
 			}
 		case r := <-k.requests:
 			if end, err := k.do(r); end {

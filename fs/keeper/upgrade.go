@@ -74,6 +74,7 @@ type state struct {
 	Worker      Worker
 	Link        int // descriptors
 	Life        int
+	Asker       int // who ordered the upgrade; 0: a signal did
 	Started     time.Time
 	Nice        int
 	Restarts    int
@@ -81,24 +82,36 @@ type state struct {
 }
 
 // execute makes this process one of the binary on disk. The worker and the descriptors remain; if it does not succeed, so does everything else.
-func (k *Keeper) execute() {
+//
+// Whoever ordered it is told when all is done: what he does next, as to end the keeper by a signal, is then for the new image. (Go's runtime lets SIGTERM,
+// SIGINT and SIGHUP through before a program can ask for them, however they were blocked, and they end it.)
+func (k *Keeper) execute(asker *Link) {
 	select {
-	case <-k.done:
-		return // told to end meanwhile: the next image would not know
+	case <-k.done: // told to end meanwhile: the next image would not know
 	default:
-	}
-	if err := k.tryExecute(); err != nil {
+		err := k.tryExecute(asker)
 		slog.Error("the keeper stays what it is; its worker is upgraded", "err", err)
+	}
+	if asker != nil {
+		asker.Send(Message{Op: OpDone, Worker: &k.worker.Worker})
 	}
 }
 
-func (k *Keeper) tryExecute() error {
+// tryExecute comes back with an error, or not at all.
+func (k *Keeper) tryExecute(asker *Link) error {
 	link, err := k.worker.link.fd()
 	if err != nil {
 		return err
 	}
 	defer unix.Close(link)
-	text, err := json.Marshal(state{k.hand, k.fds, k.worker.Worker, link, k.worker.life, k.started, k.nice, k.restarts, k.lastEnd})
+	all := Descriptors{"link": link, fdLife: k.worker.life}
+	if asker != nil {
+		if all["asker"], err = asker.fd(); err != nil {
+			return err
+		}
+		defer unix.Close(all["asker"])
+	}
+	text, err := json.Marshal(state{k.hand, k.fds, k.worker.Worker, link, k.worker.life, all["asker"], k.started, k.nice, k.restarts, k.lastEnd})
 	if err != nil {
 		return err
 	}
@@ -110,19 +123,19 @@ func (k *Keeper) tryExecute() error {
 	if _, err := unix.Write(fd, text); err != nil {
 		return err
 	}
-	all := Descriptors{"state": fd, "link": link, fdLife: k.worker.life}
+	all["state"] = fd
 	for name, fd := range k.fds {
 		all[name] = fd
 	}
 	if err := all.inherit(true); err != nil {
 		return err
 	}
-	// Until the new image asks for them, signals would do what they do by default, and end it. Blocked ones wait: the runtime lets them through
-	// when it is asked. The thread that executes is the one that is left.
+	// Until the new image asks for these two, they would do what they do by default, and end it. Blocked ones wait. The thread that executes is the one
+	// that is left.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var asked, before unix.Sigset_t
-	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, upgradeSignal, toggleSignal} {
+	for _, s := range []unix.Signal{upgradeSignal, toggleSignal} {
 		asked.Val[0] |= 1 << (s - 1)
 	}
 	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &asked, &before); err != nil {
@@ -175,7 +188,15 @@ func (k *Keeper) goOn(where string) error {
 		return err
 	}
 	k.started, k.nice, k.restarts, k.lastEnd = s.Started, s.Nice, s.Restarts, s.LastEnd
-	return k.takeOver(s.Handover, s.Descriptors, s.Worker, link)
+	if err := k.takeOver(s.Handover, s.Descriptors, s.Worker, link); err != nil || s.Asker == 0 {
+		return err
+	}
+	asker, err := NewLink(s.Asker)
+	if err != nil {
+		return err
+	}
+	asker.Send(Message{Op: OpDone, Worker: &k.worker.Worker}) // he may have gone
+	return asker.Close()
 }
 
 // takeOver becomes the keeper of a worker that serves.
