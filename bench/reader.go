@@ -21,9 +21,11 @@ func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, longest
 // bufferSize of the readers: what Python and procps read at once, give or take. All files read here are smaller.
 const bufferSize = 8 << 10
 
-// thread is one reader: a thread of the kernel that makes system calls and nothing else. It makes them raw: Go's scheduler would otherwise take note of
-// each, and hand our place to another thread when FUSE takes long.
+// thread is one reader: a thread of the kernel that makes system calls and nothing else. In a loop it makes them raw: Go's scheduler would otherwise take
+// note of each, and hand our place to another thread when FUSE takes long. One that polls lets it take note: else Go's monitor thread stays awake for as
+// long as FUSE takes, and that of a thousand readers, who wait for a server that is late, leaves that server no CPU (seen on two slow CPUs).
 type thread struct {
+	call     func(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, errno unix.Errno)
 	dir      int // the root of the kind
 	names    []*byte
 	held     []int // descriptors, when files stay open
@@ -54,7 +56,11 @@ func (o order) do(base string) (r reply, err error) {
 	for len(threads) < o.Threads {
 		threads = append(threads, &thread{latency: newHistogram()})
 	}
-	runtime.GOMAXPROCS(max(o.Threads+2, runtime.NumCPU()))
+	if o.Every > 0 {
+		runtime.GOMAXPROCS(1) // with one, the monitor thread sleeps again as soon as the reader waits, and no thread looks for work that there is not
+	} else {
+		runtime.GOMAXPROCS(max(o.Threads+2, runtime.NumCPU()))
+	}
 	var ready, done sync.WaitGroup
 	ready.Add(o.Threads)
 	begin := make(chan time.Time)
@@ -98,6 +104,9 @@ func (t *thread) prepare(dir int, o order) error {
 	t.dir, t.names, t.held = dir, nil, nil
 	t.failed, t.failure, t.overruns = 0, 0, 0
 	t.latency.Reset()
+	if t.call = unix.RawSyscall6; o.Every > 0 {
+		t.call = unix.Syscall6
+	}
 	for _, file := range o.Files {
 		name, err := unix.BytePtrFromString(file)
 		if err != nil {
@@ -160,14 +169,14 @@ func (t *thread) run(begin time.Time, o order) {
 
 // readNamed opens a file, reads it to its end and closes it.
 func (t *thread) readNamed(name *byte) unix.Errno {
-	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(t.dir), uintptr(unsafe.Pointer(name)), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
+	fd, _, errno := t.call(unix.SYS_OPENAT, uintptr(t.dir), uintptr(unsafe.Pointer(name)), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
 	if errno != 0 {
 		return errno
 	}
 	for t.got = 0; ; {
-		n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&t.buf)), bufferSize)
+		n, _, errno := t.call(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&t.buf)), bufferSize, 0, 0, 0)
 		if n == 0 || errno != 0 {
-			unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+			t.call(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0)
 			return errno
 		}
 		t.got += int(n)
@@ -177,7 +186,7 @@ func (t *thread) readNamed(name *byte) unix.Errno {
 // readHeld reads an open file from its beginning to its end.
 func (t *thread) readHeld(fd int) unix.Errno {
 	for off := uintptr(0); ; {
-		n, _, errno := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(fd), uintptr(unsafe.Pointer(&t.buf)), bufferSize, off, 0, 0)
+		n, _, errno := t.call(unix.SYS_PREAD64, uintptr(fd), uintptr(unsafe.Pointer(&t.buf)), bufferSize, off, 0, 0)
 		if n == 0 || errno != 0 {
 			return errno
 		}

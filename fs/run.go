@@ -18,7 +18,7 @@ import (
 type Given struct {
 	Link   int
 	Stderr int // the keeper's
-	Held   int // see keeper.HoldLife
+	Held   int // see keeper.Holder
 	Life   int // the other end of it
 }
 
@@ -26,10 +26,10 @@ type Given struct {
 // it is told to end.
 func Run(given Given, version string, tune func()) error {
 	w := &running{version: version, given: given, tune: tune}
-	if err := keeper.HoldLife(given.Held); err != nil {
+	var err error
+	if w.holder, err = keeper.NewHolder(given.Held); err != nil {
 		return err
 	}
-	var err error
 	if w.link, err = keeper.NewLink(given.Link); err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func Run(given Given, version string, tune func()) error {
 				return nil // there is nothing to go on with
 			}
 			slog.Warn("the keeper has ended: going on alone, until \"lensfs serve\" is started again", "pid", os.Getpid())
-			link, err := keeper.Orphan(w.hand, w.fds, w.given.Life, w.me())
+			link, err := keeper.Orphan(w.hand, w.fds, w.holder, w.given.Life, w.me())
 			if err != nil {
 				return err
 			}
@@ -65,6 +65,7 @@ type running struct {
 	link    *keeper.Link
 	version string
 	given   Given
+	holder  *keeper.Holder
 	tune    func()
 
 	config  json.RawMessage
@@ -136,6 +137,9 @@ func (w *running) prepare(config json.RawMessage, nice int) error {
 func (w *running) serve(m keeper.Message, fds []int) error {
 	h, d, err := keeper.ReceiveHandover(m, fds)
 	if err != nil {
+		return err
+	}
+	if err := w.holder.Hold(d); err != nil {
 		return err
 	}
 	if err := w.ready.Serve(h, d); err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"path/filepath"
 	"time"
@@ -91,18 +90,17 @@ func dial(stateDir, dir string) (*Link, error) {
 
 // Orphan is what a worker does when its keeper has ended: it waits at the control socket for the next one, and gives the link to it. Nobody else is
 // told more than that. life is the reading end of the pipe that ends with this process.
-func Orphan(h Handover, d Descriptors, life int, w Worker) (*Link, error) {
-	l, err := listenAgain(d[fdControl])
-	if err != nil {
-		return nil, err
-	}
-	defer l.Close()
+func Orphan(h Handover, d Descriptors, holder *Holder, life int, w Worker) (*Link, error) {
 	for {
-		link, m, err := acceptOne(l)
-		if err != nil {
+		fd, err := holder.next()
+		if errors.Is(err, errEnd) {
+			return nil, err
+		}
+		if err != nil { // no descriptors left, perhaps
 			time.Sleep(pause)
 			continue
 		}
+		link, m := greet(NewLink(fd))
 		if link == nil {
 			continue
 		}
@@ -111,15 +109,24 @@ func Orphan(h Handover, d Descriptors, life int, w Worker) (*Link, error) {
 			link.Close()
 			continue
 		}
-		all := maps.Clone(d)
-		all[fdLife] = life
-		full, fds := h.named(all)
-		if err := link.Send(Message{Op: opAdopt, Handover: &full, Worker: &w}, fds...); err != nil {
+		if err := h.giveTo(link, d, holder, life, w); err != nil {
 			link.Close()
 			continue
 		}
 		return link, nil
 	}
+}
+
+// giveTo gives the next keeper all that it needs.
+func (h Handover) giveTo(link *Link, d Descriptors, holder *Holder, life int, w Worker) error {
+	all, held, err := holder.with(d)
+	if err != nil {
+		return err
+	}
+	defer held.close()
+	all[fdLife] = life
+	full, fds := h.named(all)
+	return link.Send(Message{Op: opAdopt, Handover: &full, Worker: &w}, fds...)
 }
 
 // ReceiveHandover reads a message from the keeper; with OpServe there are descriptors, which are named.

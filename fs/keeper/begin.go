@@ -114,6 +114,14 @@ func (k *Keeper) begin(kept Descriptors) error {
 
 // watch maps the memory of requests, to see which are not answered, and takes commands.
 func (k *Keeper) watch() error {
+	for _, c := range k.claims {
+		if c.device = k.hand.Tree.Device; k.hand.Views != nil && c.dir == k.hand.Views.Dir {
+			c.device = k.hand.Views.Device
+		}
+		if err := c.sign(); err != nil {
+			return err
+		}
+	}
 	for _, name := range []string{FdTreeRequests, FdViewsRequests} {
 		if fd, ok := k.fds[name]; ok {
 			s, err := conn.OpenSlots(fd)
@@ -129,7 +137,7 @@ func (k *Keeper) watch() error {
 
 // mountAll mounts, and makes the memory that goes with it.
 func (k *Keeper) mountAll() error {
-	tree, err := k.mountOne(k.cfg.Tree, FdTree, FdTreeRequests)
+	tree, err := k.mountOne(k.cfg.Tree, FdTree, FdTreeRequests, k.claims[0].device)
 	if err != nil {
 		return err
 	}
@@ -146,7 +154,7 @@ func (k *Keeper) mountAll() error {
 	if err := os.Remove(StateFile(k.cfg.StateDir, k.cfg.OwnViews, "table")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err // nodes of a connection that is no more
 	}
-	views, err := k.mountOne(k.cfg.OwnViews, FdViews, FdViewsRequests)
+	views, err := k.mountOne(k.cfg.OwnViews, FdViews, FdViewsRequests, k.claims[1].device)
 	if err != nil {
 		return k.spare(err)
 	}
@@ -154,8 +162,9 @@ func (k *Keeper) mountAll() error {
 	return nil
 }
 
-func (k *Keeper) mountOne(dir, name, requests string) (Mount, error) {
-	if err := clearDead(dir); err != nil {
+// mountOne mounts on dir. ended is the device of the one who served it before, and has ended.
+func (k *Keeper) mountOne(dir, name, requests, ended string) (Mount, error) {
+	if err := clearDead(dir, ended); err != nil {
 		return Mount{}, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -6,14 +6,18 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // claim is the right to serve a directory: a locked file beside all the others in the state directory. The lock goes with the process, however it ends.
-type claim struct{ file *os.File }
+type claim struct {
+	file *os.File
+	dir  string
+	// device is what is mounted on the directory, as in /proc/self/mountinfo: by us, or until then by whoever had the claim before and has ended.
+	device string
+}
 
 // errTaken says who has a claim.
 type errTaken struct{ dir, pid string }
@@ -44,7 +48,8 @@ func newClaim(stateDir, dir string) (*claim, error) {
 			file.Close() // its last holder removed it between our opening and our locking
 			continue
 		}
-		c := &claim{file}
+		_, device := said(file)
+		c := &claim{file, dir, device}
 		if err := c.sign(); err != nil {
 			file.Close()
 			return nil, err
@@ -54,8 +59,8 @@ func newClaim(stateDir, dir string) (*claim, error) {
 }
 
 // takenOver makes a claim of the descriptor of one that another process had.
-func takenOver(stateDir, dir string, fd int) (*claim, error) {
-	c := &claim{os.NewFile(uintptr(fd), claimPath(stateDir, dir))}
+func takenOver(stateDir string, m Mount, fd int) (*claim, error) {
+	c := &claim{os.NewFile(uintptr(fd), claimPath(stateDir, m.Dir)), m.Dir, m.Device}
 	return c, c.sign()
 }
 
@@ -63,9 +68,9 @@ func claimPath(stateDir, dir string) string {
 	return filepath.Join(stateDir, url.PathEscape(dir)+".lock")
 }
 
-// sign writes down that it is this process's.
+// sign writes down that it is this process's, and what is mounted: two lines, whatever follows them.
 func (c *claim) sign() error {
-	if err := errors.Join(c.file.Truncate(0), writePid(c.file)); err != nil {
+	if _, err := c.file.WriteAt(fmt.Appendf(nil, "%d\n%s\n", os.Getpid(), c.device), 0); err != nil {
 		return fmt.Errorf("%s: %w", c.file.Name(), err)
 	}
 	return nil
@@ -81,10 +86,19 @@ func (c *claim) release() error {
 	return errors.Join(err, c.file.Close())
 }
 
-func holder(file *os.File) string {
-	text := make([]byte, 32)
+// said gives what the last holder of a claim wrote into it.
+func said(file *os.File) (pid, device string) {
+	text := make([]byte, 64)
 	n, _ := file.ReadAt(text, 0)
-	if pid := strings.TrimSpace(string(text[:n])); pid != "" {
+	lines := strings.Split(string(text[:n]), "\n")
+	if len(lines) < 2 {
+		return "", ""
+	}
+	return lines[0], lines[1]
+}
+
+func holder(file *os.File) string {
+	if pid, _ := said(file); pid != "" {
 		return pid
 	}
 	return "that is just starting"
@@ -94,9 +108,4 @@ func isAt(file *os.File, path string) bool {
 	a, err1 := file.Stat()
 	b, err2 := os.Stat(path)
 	return err1 == nil && err2 == nil && os.SameFile(a, b)
-}
-
-func writePid(file *os.File) error {
-	_, err := file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	return err
 }

@@ -107,34 +107,32 @@ func listenAgain(fd int) (*net.UnixListener, error) {
 	return u, nil
 }
 
-// acceptOne waits for somebody who may ask, and for what he asks.
-func acceptOne(l *net.UnixListener) (*Link, Message, error) {
-	c, err := l.AcceptUnix()
+// greet hears what somebody asks who has connected. He may not be allowed to, or say nothing: then there is no link.
+func greet(link *Link, err error) (*Link, Message) {
 	if err != nil {
-		return nil, Message{}, err
+		return nil, Message{}
 	}
-	link := &Link{conn: c}
 	if err := link.ofRoot(); err != nil {
 		link.Close()
-		return nil, Message{}, nil
+		return nil, Message{}
 	}
-	c.SetReadDeadline(time.Now().Add(sendLimit))
+	link.conn.SetReadDeadline(time.Now().Add(sendLimit))
 	m, fds, err := link.Receive()
 	for _, fd := range fds {
 		unix.Close(fd)
 	}
 	if err != nil {
 		link.Close()
-		return nil, Message{}, nil
+		return nil, Message{}
 	}
-	c.SetReadDeadline(time.Time{})
-	return link, m, nil
+	link.conn.SetReadDeadline(time.Time{})
+	return link, m
 }
 
 // accept takes requests for Run to answer, until the listener is closed.
 func (k *Keeper) accept() {
 	for {
-		link, m, err := acceptOne(k.listener)
+		c, err := k.listener.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -142,7 +140,7 @@ func (k *Keeper) accept() {
 			time.Sleep(pause)
 			continue
 		}
-		if link != nil {
+		if link, m := greet(&Link{conn: c}, nil); link != nil {
 			k.requests <- request{m, link}
 		}
 	}

@@ -44,7 +44,7 @@ const (
 	fdTreeClaim     = "tree-claim"
 	fdViewsClaim    = "views-claim"
 	fdControl       = "control"
-	fdLife          = "life" // when a worker is adopted: the reading end of its pipe, see HoldLife
+	fdLife          = "life" // when a worker is adopted: the reading end of its pipe, see Holder
 )
 
 // Descriptors are a process's own, by name.

@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,8 +98,9 @@ func topMount(dir string) (*mountinfo.Info, error) {
 // answers is how long a mount that we find may take to show that it lives.
 const answers = 2 * time.Second
 
-// clearDead makes dir ready to be mounted on. A FUSE mount whose server has died is taken off; one that lives is somebody's, and stays.
-func clearDead(dir string) error {
+// clearDead makes dir ready to be mounted on. A FUSE mount whose server has died is taken off; one that lives is somebody's, and stays. ended is the
+// device of one whose server is known to have died.
+func clearDead(dir, ended string) error {
 	for {
 		top, err := topMount(dir)
 		if err != nil {
@@ -107,7 +109,13 @@ func clearDead(dir string) error {
 		if top == nil || !strings.HasPrefix(top.FSType, "fuse") {
 			return nil
 		}
-		if !isDead(dir) {
+		dead, silent := isDead(dir)
+		if silent && ended == fmt.Sprintf("%d:%d", top.Major, top.Minor) { // such numbers are used again, so another's would answer
+			if err := abort(top.Minor); err != nil {
+				return fmt.Errorf("%s is mounted by a lensfs that has ended, and whose connection the kernel does not end: %w", dir, err)
+			}
+			slog.Warn("the daemon before was killed, keeper and worker: its connection is ended, and what containers have of it is dead until they are started again", "dir", dir)
+		} else if !dead {
 			return fmt.Errorf("%s: a %s file system is mounted there already, and its server lives (is lxcfs running?): stop it, or choose another directory", dir, top.FSType)
 		}
 		if err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
@@ -116,19 +124,46 @@ func clearDead(dir string) error {
 	}
 }
 
-// isDead says whether the server of the file system on dir has ended. One that does not answer in time counts as living.
-func isDead(dir string) bool {
-	dead := make(chan bool, 1)
+// abort ends a connection. A thread of its server that was killed may keep it open, see kill: then its readers would wait for ever. Its number is its
+// device's (fs/fuse/control.c). The control file system is mounted nowhere that anybody sees: it need not be mounted by others.
+func abort(number int) error {
+	context, err := unix.Fsopen("fusectl", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(context)
+	if err := unix.FsconfigCreate(context); err != nil {
+		return os.NewSyscallError("fsconfig", err)
+	}
+	root, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("fsmount", err)
+	}
+	defer unix.Close(root)
+	fd, err := unix.Openat(root, fmt.Sprintf("%d/abort", number), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // it has ended
+	}
+	if err != nil {
+		return os.NewSyscallError("openat", err)
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte("1"))
+	return os.NewSyscallError("write", err)
+}
+
+// isDead says whether the server of the file system on dir has ended, and whether it does not answer in time; then it is not known.
+func isDead(dir string) (dead, silent bool) {
+	done := make(chan error, 1)
 	go func() {
 		var st unix.Statfs_t
-		err := unix.Statfs(dir, &st)
-		dead <- errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
+		done <- unix.Statfs(dir, &st)
 	}()
 	select {
-	case d := <-dead:
-		return d
+	case err := <-done:
+		return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED), false
 	case <-time.After(answers):
-		return false
+		return false, true
 	}
 }
 

@@ -207,12 +207,14 @@ func (k *Keeper) takeOver(h Handover, d Descriptors, w Worker, link *Link) error
 	var err error
 	k.hand, k.fds = h, d
 	k.cfg.Tree, k.cfg.OwnViews, k.cfg.StateDir = h.Tree.Dir, "", h.StateDir
+	claimed := map[string]Mount{fdTreeClaim: h.Tree}
 	if h.Views != nil {
 		k.cfg.OwnViews = h.Views.Dir
+		claimed[fdViewsClaim] = *h.Views
 	}
-	for name, dir := range map[string]string{fdTreeClaim: k.cfg.Tree, fdViewsClaim: k.cfg.OwnViews} {
+	for name, m := range claimed {
 		if fd, ok := d[name]; ok {
-			c, err := takenOver(k.cfg.StateDir, dir, fd)
+			c, err := takenOver(k.cfg.StateDir, m, fd)
 			if err != nil {
 				return err
 			}
