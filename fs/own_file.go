@@ -162,5 +162,6 @@ func (o *own) readPage(rec *record, f *file, buf []byte, off uint64) int {
 		o.renew(rec, f, p)
 	}
 	p.mu.Unlock()
+	faultHeld(f)
 	return p.read(buf, off)
 }

@@ -29,7 +29,8 @@ make_image() { # DIR ROOTFS UNIT
 	local root=$1/root unit
 	debian trixie "$root" \
 		systemd systemd-sysv udev dbus linux-image-cloud-amd64 kmod util-linux procps psmisc iproute2 attr strace \
-		busybox-static python3 htop sysstat tmux nodejs fuse3 lxc lxcfs crun runc
+		busybox-static python3 htop sysstat tmux nodejs fuse3 lxc lxcfs crun runc \
+		incus-base incus-client podman containerd uidmap default-jre-headless nginx-light musl
 
 	cp -a "$2" "$root/srv/rootfs"
 	echo guest >"$root/etc/hostname"
@@ -41,7 +42,12 @@ make_image() { # DIR ROOTFS UNIT
 	ln -s ../job.service "$root/etc/systemd/system/multi-user.target.wants/"
 	ln -s /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
 
-	# LXCFS is for tests to start. The rest costs seconds of emulated time, and no job wants it.
+	# LXCFS and container managers are for tests to start. The rest costs seconds of emulated time, and no job wants it.
+	for unit in netavark-{dhcp-proxy,firewalld-reload}.{socket,service} incus.{socket,service} incus-startup incus-user.{socket,service} containerd nginx podman.{socket,service} podman-{auto-update,restart,clean-transient}; do
+		[[ $unit == *.* ]] || unit+=.service
+		rm -f "$root"/etc/systemd/system/*.wants/"$unit"
+	done
+	rm -f "$root"/etc/systemd/system/timers.target.wants/podman-auto-update.timer
 	for unit in lxcfs lxc lxc-net lxc-monitord getty@tty1 getty-static systemd-logind systemd-pstore systemd-binfmt \
 		{apt-daily,apt-daily-upgrade,dpkg-db-backup,fstrim,systemd-tmpfiles-clean}.timer; do
 		[[ $unit == *.timer ]] || unit+=.service
@@ -52,7 +58,7 @@ make_image() { # DIR ROOTFS UNIT
 	# No initrd: NVMe and ext4 are built into this kernel, which saves ten seconds of a boot.
 	mv "$root"/boot/vmlinuz-* "$1/vmlinuz"
 	rm "$root"/boot/initrd.img-*
-	mke2fs -q -t ext4 -d "$root" "$1/disk.img" 4G >/dev/null
+	mke2fs -q -t ext4 -d "$root" "$1/disk.img" 6G >/dev/null
 	rm -rf "$root"
 }
 
