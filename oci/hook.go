@@ -49,29 +49,59 @@ func openRoot(state io.Reader) (*os.File, error) {
 	if s.Bundle == "" {
 		return nil, errors.New("the state on standard input names no bundle: an OCI runtime starts this command as a hook")
 	}
-	config, err := os.Open(filepath.Join(s.Bundle, "config.json"))
+	path, err := rootOf(s.Bundle)
+	var root *os.File
+	if err == nil {
+		root, err = openDir(path)
+	}
+	if !errors.Is(err, os.ErrPermission) {
+		return root, err
+	}
+	// Podman keeps bundles where a mapped root may not look. runc is in the root already when it runs hooks.
+	if root, cwdErr := openDir("."); cwdErr == nil {
+		if isMount(root) {
+			return root, nil
+		}
+		root.Close()
+	}
+	return nil, err
+}
+
+// rootOf reads in a bundle's configuration where the root is.
+func rootOf(bundle string) (string, error) {
+	config, err := os.Open(filepath.Join(bundle, "config.json"))
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer config.Close()
 	var spec struct {
 		Root *specs.Root `json:"root"`
 	}
 	if err := json.NewDecoder(io.LimitReader(config, maxJSON)).Decode(&spec); err != nil {
-		return nil, fmt.Errorf("%s: %w", config.Name(), err)
+		return "", fmt.Errorf("%s: %w", config.Name(), err)
 	}
 	if spec.Root == nil || spec.Root.Path == "" {
-		return nil, fmt.Errorf("%s names no root", config.Name())
+		return "", fmt.Errorf("%s names no root", config.Name())
 	}
-	path := spec.Root.Path
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(s.Bundle, path)
+	if filepath.IsAbs(spec.Root.Path) {
+		return spec.Root.Path, nil
 	}
+	return filepath.Join(bundle, spec.Root.Path), nil
+}
+
+func openDir(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return os.NewFile(uintptr(fd), path), nil
+}
+
+// isMount says whether a directory is where something is mounted, and not our own root.
+func isMount(dir *os.File) bool {
+	var st, own unix.Statx_t
+	err := errors.Join(unix.Statx(int(dir.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st), unix.Statx(unix.AT_FDCWD, "/", 0, unix.STATX_MNT_ID, &own))
+	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 && st.Mnt_id != own.Mnt_id
 }
 
 const maxJSON = 16 << 20 // bytes; Kubernetes' config.json files have some 30 KB
