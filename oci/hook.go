@@ -121,7 +121,7 @@ func (c *container) bind(source, target string) {
 
 func (c *container) tryBind(source, target string) error {
 	// What is below the root comes from an image: no link in it is followed.
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
 	to, err := unix.Openat2(int(c.root.Fd()), target, &how)
 	if errors.Is(err, unix.ENOENT) {
 		return nil // this kernel, or this container, has no such file
