@@ -92,6 +92,11 @@ func (o *oci) withDevice(spec, device, name string, kb int, cmd ...string) (*spe
 	if missing, err := cache.InjectDevices(s, device); err != nil {
 		return nil, fmt.Errorf("%v: %w", missing, err)
 	}
+	// From its version 1.1.1 on the library asks for mounts with mapped ids where there is a user namespace, which this FUSE file system has not: crun
+	// refuses that, runc 1.1 does not know it. Podman 5 and containerd 1.7 have older ones.
+	for i := range s.Mounts {
+		s.Mounts[i].Options = slices.DeleteFunc(s.Mounts[i].Options, func(o string) bool { return o == "idmap" })
+	}
 	return s, nil
 }
 
@@ -101,7 +106,11 @@ func (o *oci) runDevice(spec, device string, kb int, cmd ...string) (string, err
 	if err != nil {
 		return "", err
 	}
-	return o.runSpec(name, s)
+	out, err := o.runSpec(name, s)
+	if err != nil && cgroups.Mode() == cgroups.Unified {
+		os.Remove("/sys/fs/cgroup/" + name) // crun leaves it when it cannot start a container
+	}
+	return out, err
 }
 
 // looks has a container tell what it sees, and where its /proc/meminfo comes from.
