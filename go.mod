@@ -23,6 +23,7 @@ require (
 
 require (
 	github.com/containerd/nri v0.12.5
+	go.yaml.in/yaml/v3 v3.0.5
 	google.golang.org/grpc v1.72.1
 	k8s.io/cri-api v0.34.2
 	tags.cncf.io/container-device-interface v1.1.1
@@ -52,7 +53,6 @@ require (
 	github.com/sirupsen/logrus v1.9.4 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/tetratelabs/wazero v1.11.0 // indirect
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/exp v0.0.0-20241108190413-2d47ceb2692f // indirect
 	golang.org/x/image v0.30.0 // indirect
 	golang.org/x/net v0.38.0 // indirect
