@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/containerd/cgroups/v3 v3.1.3
+	github.com/containerd/nri v0.12.5 // the plugin's side of containerd's and CRI-O's protocol
 	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/docker/go-units v0.5.0
 	github.com/gdamore/tcell/v2 v2.8.1 // the terminal beneath tview
@@ -16,18 +17,14 @@ require (
 	github.com/rivo/tview v0.42.0 // tables that scroll, for lensfs top: four modules in all, where bubbletea brings fifteen
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/spf13/cobra v1.10.2
+	go.yaml.in/yaml/v3 v3.0.5 // tests: the Kubernetes manifest
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.44.0 // is this a terminal?
 	gonum.org/v1/plot v0.17.0
-)
-
-require (
-	github.com/containerd/nri v0.12.5
-	go.yaml.in/yaml/v3 v3.0.5
-	google.golang.org/grpc v1.72.1
-	k8s.io/cri-api v0.34.2
-	tags.cncf.io/container-device-interface v1.1.1
-	tags.cncf.io/container-device-interface/specs-go v1.1.1
+	google.golang.org/grpc v1.72.1 // tests: to speak to containerd as Kubernetes does
+	k8s.io/cri-api v0.34.2 // tests: what is said there
+	tags.cncf.io/container-device-interface v1.1.1 // tests: the spec read by what runtimes read it with
+	tags.cncf.io/container-device-interface/specs-go v1.1.1 // what a CDI spec consists of, and the lowest version that has it
 )
 
 require (
