@@ -128,7 +128,7 @@ func TestCDIDevices(t *testing.T) {
 			for _, device := range []string{viewAll, viewFull} {
 				t.Run(fmt.Sprintf("%s, user namespace %v, %s", runtime, userNS, device), func(t *testing.T) {
 					o := newOCI(t, runtime, d, userNS)
-					inParallel(t, rounds(10, 4), func(n int) {
+					inParallel(t, rounds(10, 2), func(n int) {
 						kb := 100<<10 + 4*n
 						out, err := o.runDevice(file, device, kb, "busybox", "cat", "/proc/meminfo")
 						checkFirst(t, n, kb, out, err)
