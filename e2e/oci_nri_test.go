@@ -35,7 +35,8 @@ func TestNRI(t *testing.T) {
 	k := newContainerd(t)
 	k.start()
 	k.importImage()
-	plain := k.container("before", nil)
+	pod := k.pod("plain", nil)
+	plain := pod.container("before")
 	if got := plain.sees(); got.views != 0 {
 		t.Errorf("without the plugin: %+v", got)
 	}
@@ -44,16 +45,17 @@ func TestNRI(t *testing.T) {
 	poll(t, time.Minute, "the plugin has heard of the container that runs", func() bool {
 		return strings.Contains(log.String(), "runs without views") && strings.Contains(log.String(), "connected")
 	})
-	first := k.container("first", nil)
+	first := pod.container("first")
 	first.check(first.sees(), 10)
 	if got := first.own(); got != 1 {
 		t.Errorf("its /proc/meminfo is an own view %d times: %s", got, first.exec("cat", "/proc/self/mountinfo"))
 	}
-	off := k.container("off", map[string]string{"views.lensfs.dev": "off"})
+	annotated := k.pod("annotated", map[string]string{"views.lensfs.dev": "off", "views.lensfs.dev/container.other": "on"})
+	off := annotated.container("off")
 	if got := off.sees(); got.views != 0 || got.total == first.memory {
 		t.Errorf("annotated off: %+v", got)
 	}
-	other := k.container("other", map[string]string{"views.lensfs.dev": "off", "views.lensfs.dev/container.other": "on"})
+	other := annotated.container("other")
 	other.check(other.sees(), 10)
 
 	// The runtime is restarted: the plugin is there for the next container.
@@ -63,34 +65,30 @@ func TestNRI(t *testing.T) {
 	if !strings.Contains(log.String(), `"with views"=2`) {
 		t.Errorf("it has not learned of those that have views:\n%s", log)
 	}
-	again := k.container("again", nil)
+	again := pod.container("again")
 	again.check(again.sees(), 10)
 	first.check(first.sees(), 10)
 
 	// The plugin is killed, then there is one with a hook, then nobody serves.
 	k.killPlugin()
-	without := k.container("without", nil)
+	without := pod.container("without")
 	if got := without.sees(); got.views != 0 {
 		t.Errorf("the plugin is dead: %+v", got)
 	}
 	log = k.plugin(d, "--hook", binary)
 	poll(t, time.Minute, "the plugin is connected", func() bool { return strings.Contains(log.String(), "INFO connected") })
-	hooked := k.container("hooked", nil)
+	hooked := pod.container("hooked")
 	hooked.check(hooked.sees(), 14)
 	k.killPlugin()
 
 	log = k.plugin(d)
 	poll(t, time.Minute, "the plugin is connected", func() bool { return strings.Contains(log.String(), "INFO connected") })
-	for _, c := range []*criContainer{plain, first, off, other, again, without, hooked} {
-		c.remove()
-	}
 	d.kill()
 	time.Sleep(4 * time.Second) // after three it is taken for gone
-	last := k.container("last", nil)
+	last := pod.container("last")
 	if got := last.sees(); got.views != 0 || !strings.Contains(log.String(), "no daemon answers") {
 		t.Errorf("nobody serves: %+v\n%s", got, log)
 	}
-	last.remove()
 }
 
 func TestNRISaysWhatIsWrong(t *testing.T) {
@@ -156,6 +154,9 @@ oom_score = 0
 		conn.Close()
 		k.killPlugin()
 		k.stop()
+		if err := os.Remove("/sys/fs/cgroup" + podsGroup()); err != nil { // the runtimes leave it, it is the kubelet's
+			t.Error(err)
+		}
 	})
 	return k
 }
@@ -267,48 +268,91 @@ func tarOf(t *testing.T, files []tarFile) []byte {
 	return out.Bytes()
 }
 
-// criContainer is a pod with one container, of half a CPU and a memory limit of its own.
+// criPod is where containers are made.
+type criPod struct {
+	k      *containerd
+	config *cri.PodSandboxConfig
+	id     string
+	made   []string
+}
+
+// podsGroup is the cgroup that all pods of this run are in.
+func podsGroup() string { return "/" + runName() + "-pods" }
+
+func criContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), 2*time.Minute)
+}
+
+func (k *containerd) pod(name string, annotations map[string]string) *criPod {
+	k.t.Helper()
+	ctx, cancel := criContext()
+	defer cancel()
+	p := &criPod{k: k, config: &cri.PodSandboxConfig{
+		Metadata:     &cri.PodSandboxMetadata{Name: name, Uid: uniqueName(), Namespace: "test"},
+		LogDirectory: filepath.Join(k.dir, "logs"),
+		Annotations:  annotations,
+		Linux: &cri.LinuxPodSandboxConfig{
+			CgroupParent:    podsGroup(),
+			SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: criNamespaces()},
+		},
+	}}
+	pod, err := cri.NewRuntimeServiceClient(k.conn).RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: p.config})
+	if err != nil {
+		k.t.Fatalf("pod %s: %v\n%s", name, err, k.log)
+	}
+	p.id = pod.PodSandboxId
+	k.t.Cleanup(p.remove)
+	return p
+}
+
+// criNamespaces leaves out the network, for which there would have to be a plugin.
+func criNamespaces() *cri.NamespaceOption {
+	return &cri.NamespaceOption{Network: cri.NamespaceMode_NODE, Pid: cri.NamespaceMode_CONTAINER}
+}
+
+func (p *criPod) remove() {
+	ctx, cancel := criContext()
+	defer cancel()
+	client := cri.NewRuntimeServiceClient(p.k.conn)
+	for _, id := range p.made {
+		if _, err := client.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: id}); err != nil { // at once, with SIGKILL
+			p.k.t.Errorf("stop %s: %v", id, err)
+		}
+	}
+	if _, err := client.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: p.id}); err != nil {
+		p.k.t.Error(err)
+	}
+	if _, err := client.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: p.id}); err != nil {
+		p.k.t.Error(err)
+	}
+}
+
+// criContainer has half a CPU and a memory limit of its own.
 type criContainer struct {
 	k      *containerd
 	name   string
 	memory uint64 // kB
-	pod    string
 	id     string
 }
 
-func (k *containerd) container(name string, annotations map[string]string) *criContainer {
+func (p *criPod) container(name string) *criContainer {
+	k := p.k
 	k.t.Helper()
 	c := &criContainer{k: k, name: name, memory: 200 << 10}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := criContext()
 	defer cancel()
 	client := cri.NewRuntimeServiceClient(k.conn)
-	logs := filepath.Join(k.dir, "logs", name)
-	sandbox := &cri.PodSandboxConfig{
-		Metadata:     &cri.PodSandboxMetadata{Name: name, Uid: uniqueName(), Namespace: "test"},
-		LogDirectory: logs,
-		Annotations:  annotations,
-		Linux: &cri.LinuxPodSandboxConfig{
-			CgroupParent:    "/" + runName() + "-pods",
-			SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE, Pid: cri.NamespaceMode_CONTAINER}},
-		},
-	}
-	pod, err := client.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: sandbox})
-	if err != nil {
-		k.t.Fatalf("pod %s: %v\n%s", name, err, k.log)
-	}
-	c.pod = pod.PodSandboxId
-	k.t.Cleanup(c.remove)
 	made, err := client.CreateContainer(ctx, &cri.CreateContainerRequest{
-		PodSandboxId:  c.pod,
-		SandboxConfig: sandbox,
+		PodSandboxId:  p.id,
+		SandboxConfig: p.config,
 		Config: &cri.ContainerConfig{
 			Metadata: &cri.ContainerMetadata{Name: name},
 			Image:    &cri.ImageSpec{Image: criImage},
 			Command:  []string{"/bin/busybox", "sh", "-c", "busybox cat /proc/meminfo; exec busybox sleep 100000"},
-			LogPath:  "log",
+			LogPath:  name,
 			Linux: &cri.LinuxContainerConfig{
 				Resources:       &cri.LinuxContainerResources{MemoryLimitInBytes: int64(c.memory) << 10, CpuQuota: 50_000, CpuPeriod: 100_000},
-				SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE, Pid: cri.NamespaceMode_CONTAINER}},
+				SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: criNamespaces()},
 			},
 		},
 	})
@@ -319,16 +363,20 @@ func (k *containerd) container(name string, annotations map[string]string) *criC
 	if _, err := client.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: c.id}); err != nil {
 		k.t.Fatalf("container %s: %v\n%s", name, err, k.log)
 	}
+	p.made = append(p.made, c.id)
 	poll(k.t, time.Minute, "its first command has written", func() bool {
-		text, _ := os.ReadFile(filepath.Join(logs, "log"))
-		return bytes.Contains(text, []byte("DirectMap")) || bytes.Contains(text, []byte("Hugetlb"))
+		text, _ := os.ReadFile(c.log())
+		return bytes.Contains(text, []byte("MemTotal:"))
 	})
 	return c
 }
 
+// log has what its first command wrote.
+func (c *criContainer) log() string { return filepath.Join(c.k.dir, "logs", c.name) }
+
 func (c *criContainer) exec(cmd ...string) string {
 	c.k.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := criContext()
 	defer cancel()
 	out, err := cri.NewRuntimeServiceClient(c.k.conn).ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: c.id, Cmd: append([]string{"/bin/busybox"}, cmd...), Timeout: 30})
 	if err != nil || out.ExitCode != 0 {
@@ -346,7 +394,7 @@ type criSight struct {
 
 func (c *criContainer) sees() criSight {
 	c.k.t.Helper()
-	log, err := os.ReadFile(filepath.Join(c.k.dir, "logs", c.name, "log"))
+	log, err := os.ReadFile(c.log())
 	if err != nil {
 		c.k.t.Fatal(err)
 	}
@@ -375,27 +423,6 @@ func (c *criContainer) own() int {
 		f := strings.Fields(line)
 		return len(f) < 5 || !strings.HasPrefix(f[3], "/ct/") || f[4] != "/proc/meminfo"
 	}))
-}
-
-func (c *criContainer) remove() {
-	if c.pod == "" {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	client := cri.NewRuntimeServiceClient(c.k.conn)
-	if c.id != "" {
-		if _, err := client.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: c.id}); err != nil { // at once, with SIGKILL
-			c.k.t.Errorf("stop %s: %v", c.name, err)
-		}
-	}
-	if _, err := client.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: c.pod}); err != nil {
-		c.k.t.Errorf("stop %s: %v", c.name, err)
-	}
-	if _, err := client.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: c.pod}); err != nil {
-		c.k.t.Errorf("remove %s: %v", c.name, err)
-	}
-	c.pod = ""
 }
 
 func digestOf(text []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(text)) }
