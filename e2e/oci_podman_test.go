@@ -85,15 +85,19 @@ func TestPodman(t *testing.T) {
 		plain := p.config("")
 		for _, device := range []string{viewAll, viewFull} {
 			for _, mapped := range []bool{false, true} {
-				if mapped && device == viewFull && runtime == "crun" {
-					continue // crun changes to the bundle before it runs a hook, which Podman keeps where a mapped root may not look: no hook can be run
-				}
 				t.Run(fmt.Sprintf("%s, %s, mapped %v", runtime, device, mapped), func(t *testing.T) {
 					flags := append([]string{"--device", device}, limits...)
 					if mapped {
 						flags = append(flags, "--uidmap", fmt.Sprintf("0:%d:%d", lxcIDs, lxcIDCount))
 					}
 					out, err := p.run(plain, flags, "busybox", "sh", "-c", looks)
+					if mapped && device == viewFull && runtime == "crun" {
+						// crun changes to the bundle before it runs a hook, and Podman keeps that where a mapped root may not look.
+						if err == nil || !strings.Contains(err.Error(), "error executing hook") {
+							t.Errorf("docs/oci.md says that it does not start: %q, %v", out, err)
+						}
+						return
+					}
 					if err != nil {
 						t.Fatal(err)
 					}
