@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -140,13 +142,25 @@ func TestOsctld(t *testing.T) {
 	if files := d.mountFiles(); slices.ContainsFunc(files, func(f string) bool { return strings.HasPrefix(f, "proc/.") }) || !slices.Contains(files, "proc/uptime") {
 		t.Errorf("osctld would mount %q", files)
 	}
-	for _, hook := range []struct{ name, path string }{{"ct-post-mount", d.osctldMount()}, {"post-mount", d.postMount()}} {
-		t.Run(hook.name, func(t *testing.T) {
-			group := osctlGroup(t, "alice", "web")
-			c := newLXC(t, d, lxcOptions{hook: hook.path, group: strings.TrimPrefix(group, "/") + "/user-owned"})
+	for name, start := range map[string]func(t *testing.T, o lxcOptions) *lxcContainer{
+		"ct-post-mount": func(t *testing.T, o lxcOptions) *lxcContainer {
+			o.hook = d.osctldMount()
+			c := newLXC(t, d, o)
 			c.nest()
-			begin := time.Now()
 			c.start()
+			return c
+		},
+		"post-mount": d.postMount,
+	} {
+		t.Run(name, func(t *testing.T) {
+			group := osctlGroup(t, "alice", "web")
+			begin := time.Now()
+			c := start(t, lxcOptions{group: strings.TrimPrefix(group, "/") + "/user-owned"})
+			if name == "post-mount" {
+				if device := c.attach("stat", "-c", "%d", "/proc/uptime"); device == c.attach("stat", "-c", "%d", "/var/lib/lxcfs/proc/uptime") {
+					t.Errorf("/proc/uptime is the shared tree's (device %s), not the container's own", device)
+				}
+			}
 			for _, o := range []observation{c.byInit(), c.attached()} {
 				if o.MemTotal != 300<<20 || !slices.Equal(o.Processors, []int{0}) || o.Uptime < 0 || o.Uptime > time.Since(begin).Seconds() {
 					t.Errorf("limits of 300 MiB and half a CPU on %s: MemTotal %d, processors %v, up %v s", group, o.MemTotal, o.Processors, o.Uptime)
@@ -169,24 +183,63 @@ func TestOsctld(t *testing.T) {
 	}
 }
 
-// postMount is our script hook for osctl, as LXC runs it: with what osctld tells it.
-func (d *daemon) postMount() string {
-	t := d.t
+// osctldScript is a mount hook of LXC's that waits for osctld, which runs the operator's script hooks.
+const osctldScript = `#!/bin/sh
+echo "$LXC_ROOTFS_MOUNT" >%[1]s/new && mv %[1]s/new %[1]s/mounted
+while [ ! -e %[1]s/bound ]; do sleep 0.05; done
+`
+
+// postMount starts a container whose script hook "post-mount" is ours. As in osctld, it runs in the container's mount namespace alone.
+func (d *daemon) postMount(t *testing.T, o lxcOptions) *lxcContainer {
 	t.Helper()
-	text, err := os.ReadFile("../share/vpsadminos/post-mount")
+	script, err := filepath.Abs("../share/vpsadminos/post-mount")
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(tempDir(t), "post-mount")
-	if err := os.WriteFile(path, text, 0o755); err != nil {
+	dir := tempDir(t)
+	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	wrapper := path + ".lxc"
-	script := fmt.Sprintf("#!/bin/sh\nOSCTL_CT_ROOTFS_MOUNT=$LXC_ROOTFS_MOUNT LENSFS_HOOK=%s LENSFS_TREE=%s exec env -u LXC_ROOTFS_MOUNT %s\n", ourHook(t), d.tree, path)
-	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
+	o.hook = filepath.Join(dir, "hook")
+	if err := os.WriteFile(o.hook, fmt.Appendf(nil, osctldScript, dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return wrapper
+	c := newLXC(t, d, o)
+	c.nest()
+	hook, done := ourHook(t), make(chan error, 1)
+	go func() {
+		var rootfs []byte
+		for deadline := time.Now().Add(lxcLimit); len(rootfs) == 0 && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			rootfs, _ = os.ReadFile(filepath.Join(dir, "mounted"))
+		}
+		cmd := exec.Command("nsenter", "--target", fmt.Sprint(initOf("lxc.payload."+c.name)), "--mount", script)
+		cmd.Env = append(os.Environ(), "OSCTL_CT_ROOTFS_MOUNT="+strings.TrimSpace(string(rootfs)), fmt.Sprint("OSCTL_CT_NS_PID=", initOf("lxc.payload."+c.name)),
+			"LENSFS_HOOK="+hook, "LENSFS_TREE="+d.tree, "LENSFS_VIEWS="+d.views)
+		out, err := cmd.CombinedOutput()
+		if err == nil && len(out) > 0 {
+			err = fmt.Errorf("the hook says %q", out)
+		}
+		done <- errors.Join(err, os.WriteFile(filepath.Join(dir, "bound"), nil, 0o644))
+	}()
+	c.start()
+	if err := <-done; err != nil {
+		t.Errorf("%s: %v", script, err)
+	}
+	return c
+}
+
+// initOf finds the first process of the pid namespace of a group of this name.
+func initOf(group string) int {
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range procs {
+		groups, _ := os.ReadFile(p + "/cgroup")
+		status, _ := os.ReadFile(p + "/status")
+		if strings.Contains(string(groups), group) && regexp.MustCompile(`(?m)^NSpid:\s\d+\s1$`).Match(status) {
+			pid, _ := strconv.Atoi(filepath.Base(p))
+			return pid
+		}
+	}
+	return 0
 }
 
 // checkLoadavgs reads proc/.loadavgs, which is the host's.
