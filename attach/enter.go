@@ -72,6 +72,13 @@ func (w *work) enter() (err error) {
 		return fmt.Errorf("its mount namespace: %w", err)
 	}
 	defer unix.Close(ns)
+	var its, ours unix.Stat_t
+	if err := errors.Join(unix.Fstat(ns, &its), unix.Stat("/proc/self/ns/mnt", &ours)); err != nil {
+		return fmt.Errorf("mount namespaces: %w", err)
+	}
+	if its.Ino == ours.Ino { // it was another when our parent looked
+		return errors.New("its mount namespace is the host's")
+	}
 	// Go's threads share their root and working directories, with which none of them may change its mount namespace.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return os.NewSyscallError("unshare", err)

@@ -127,27 +127,58 @@ done 2>&1`, binary, d.tree, d.dir)
 	d.onHostOnce()
 }
 
+func init() { roles["restless"] = restless }
+
+// restless changes the mounts of the container it is in, as fast as it can, for a number of seconds: others' views come and go, and so does all of /proc.
+func restless(args []string) error {
+	seconds, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	const cpus = "/sys/devices/system/cpu"
+	for deadline := time.Now().Add(time.Duration(seconds) * time.Second); time.Now().Before(deadline); {
+		// Each may fail: it is about being in the way.
+		unix.Mount("/lxcfs/proc/meminfo", "/proc/meminfo", "", unix.MS_BIND, "")
+		unix.Mount("/lxcfs"+cpus, cpus, "", unix.MS_BIND, "")
+		time.Sleep(time.Millisecond) // so that there is always somebody in the middle of it
+		unix.Mount("x", "/proc", "tmpfs", 0, "")
+		unix.Unmount("/proc", unix.MNT_DETACH)
+		unix.Mount("/proc", "/swap", "", unix.MS_MOVE, "")
+		unix.Mount("/swap", "/proc", "", unix.MS_MOVE, "")
+		for _, path := range []string{"/proc/uptime", "/proc/stat", "/proc/meminfo", cpus} {
+			for unix.Unmount(path, unix.MNT_DETACH) == nil {
+			}
+		}
+	}
+	return nil
+}
+
 // A container that changes its mounts all the time gets its views or not, but hinders nobody, and nothing gets out of it.
 func TestAttachRace(t *testing.T) {
 	needRoot(t)
 	needCommand(t, "lxcfs")
 	d := serve(t)
 	lxcfs, _ := startLXCFSProcess(t, "lxcfs")
-	group := newGroup(t, memoryLimit(200<<20))
-	b := newBare(t, group, fmt.Sprintf("mkdir lxcfs swap; mount --bind %s lxcfs", lxcfs))
-	meddler := exec.Command("nsenter", b.command("sh", "-c", `while :; do
-	mount --bind /lxcfs/proc/meminfo /proc/meminfo
-	mount --bind /lxcfs/sys/devices/system/cpu /sys/devices/system/cpu
-	mount -t tmpfs x /proc; umount -l /proc
-	mount --move /proc /swap; mount --move /swap /proc
-	umount -l /proc/uptime /proc/stat /sys/devices/system/cpu
-done >/dev/null 2>&1`)[1:]...)
-	if err := meddler.Start(); err != nil {
-		t.Fatal(err)
-	}
-	endWithTest(t, meddler)
+	role := asRole("restless", strconv.Itoa(rounds(5, 20)))
+	self := role[2]
+	role[2] = "/self"
+	b := newBare(t, newGroup(t, memoryLimit(200<<20)), fmt.Sprintf("mkdir lxcfs swap; mount --bind %s lxcfs; : >self; mount --bind %s self", lxcfs, self))
+	ended := make(chan error, 1)
+	go func() {
+		cmd := b.command(role...)
+		_, err := commandFor(2*time.Minute, cmd[0], cmd[1:]...)
+		ended <- err
+	}()
 	said := map[string]int{}
-	for deadline := time.Now().Add(time.Duration(rounds(5, 20)) * time.Second); time.Now().Before(deadline); {
+	for over := false; !over; {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Fatal(err)
+			}
+			over = true
+		default:
+		}
 		begin := time.Now()
 		out, err := d.attach(strconv.Itoa(b.init))
 		if took := time.Since(begin); took > 15*time.Second {
@@ -161,14 +192,15 @@ done >/dev/null 2>&1`)[1:]...)
 	for words, times := range said {
 		t.Log(times, words)
 	}
-	meddler.Process.Signal(unix.SIGKILL)
-	meddler.Wait()
+	if len(said) < 3 {
+		t.Error("nothing has been in its way")
+	}
 	d.onHostOnce()
 	noneLeft(t)
 	// In peace it gets them.
-	tool(t, b.command("mount", "-t", "proc", "proc", "/proc"))
 	d.attached(b.init)
 	if got := b.memory(); got != strconv.Itoa(200<<10) {
 		t.Errorf("it sees %s kB", got)
 	}
+	d.servesAll(b.init)
 }

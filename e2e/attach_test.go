@@ -305,6 +305,12 @@ func TestAttachAll(t *testing.T) {
 	// As systemd's services: PrivateMounts, and PrivatePIDs.
 	mounts := child(t, start(t, joining(processesOf(group()), "unshare", "--mount", "--fork", "sleep", "600")))
 	pids := child(t, start(t, joining(processesOf(group()), "unshare", "--pid", "--fork", "--mount", "--mount-proc", "sleep", "600")))
+	everything, _ := d.attach("--all", "--dry-run") // others may have containers here, which may be ending
+	for pid, listed := range map[int]bool{first.init: true, stuck.init: true, has.init: true, mounts: false, pids: false, 1: false, d.worker(): false} {
+		if got := attachWords(everything, pid); (got != "") != listed {
+			t.Errorf("of process %d among all it says %q", pid, got)
+		}
+	}
 	stopProcess(t, server)
 	time.Sleep(time.Second) // LXCFS lets the kernel keep names for half of one
 
