@@ -187,6 +187,42 @@ func TestAttach(t *testing.T) {
 	d.onHostOnce()
 }
 
+// In a container with systemd mounts are shared, and its services have mount namespaces that receive them.
+func TestAttachReachesServices(t *testing.T) {
+	needRoot(t)
+	needCommand(t, "lxcfs")
+	d := serve(t)
+	lxcfs, _ := startLXCFSProcess(t, "lxcfs")
+	b := newBare(t, newGroup(t, memoryLimit(200<<20)), fmt.Sprintf("mount --bind %s/proc/meminfo proc/meminfo", lxcfs))
+	tool(t, b.command("mount", "--make-rshared", "/"))
+	service := start(t, append(b.command("unshare", "--mount", "--propagation", "slave"), "sleep", "600"))
+	poll(t, 20*time.Second, "the service has a mount namespace", func() bool {
+		pids := children(service)
+		if len(pids) == 1 {
+			ours, err1 := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", b.init))
+			its, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pids[0]))
+			return err1 == nil && err2 == nil && ours != its
+		}
+		return false
+	})
+	pid := child(t, service)
+	time.Sleep(100 * time.Millisecond) // it makes its mounts slaves
+	out := d.attached(b.init)
+	if !strings.Contains(out, "1 put in place of LXCFS's") {
+		t.Errorf("it says %q", out)
+	}
+	for _, pid := range []int{b.init, pid} {
+		d.servesAll(pid)
+		if got := totalOf(t, command(t, "nsenter", "-t", strconv.Itoa(pid), "-p", "-m", "cat", "/proc/meminfo")); got != strconv.Itoa(200<<10) {
+			t.Errorf("process %d sees %s kB", pid, got)
+		}
+	}
+	if out := d.attached(pid); !strings.Contains(out, "has them already") {
+		t.Errorf("of the service it says %q", out)
+	}
+	d.onHostOnce()
+}
+
 func mountinfoOf(t *testing.T, pid int) string {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
