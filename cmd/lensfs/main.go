@@ -48,7 +48,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serveCommand(), statusCommand(), topCommand(), upgradeCommand(), stopCommand(), runCommand(), showCommand(), cdiCommand(), hookCommand(), nriCommand(), workerCommand(), initCommand(), janitorCommand())
+	cmd.AddCommand(serveCommand(), statusCommand(), topCommand(), upgradeCommand(), stopCommand(), runCommand(), showCommand(), attachCommand(), cdiCommand(), hookCommand(), nriCommand(), workerCommand(), initCommand(), janitorCommand(), attachChildCommand())
 	return cmd
 }
 
