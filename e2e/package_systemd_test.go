@@ -20,6 +20,9 @@ import (
 type host struct {
 	t *testing.T
 	d *daemon // what the package's service is
+
+	saved  string // lxcfs and dpkg's knowledge of it, before
+	masked bool   // its service was
 }
 
 const (
@@ -35,27 +38,45 @@ func lxcfsHost(t *testing.T) *host {
 	}
 	lockLXC(t)
 	h := &host{t: t, d: &daemon{t: t, tree: lxcTree, views: "/run/lensfs", dir: "/run", cmd: exec.Command(binary)}}
-	saved := filepath.Join(tempDir(t), "lxcfs.tar")
+	h.saved = filepath.Join(tempDir(t), "lxcfs.tar")
 	files := strings.Fields(command(t, "sh", "-c", `for f in $(dpkg -L lxcfs); do [ -d "$f" ] || [ ! -e "$f" ] || echo "${f#/}"; done`))
-	command(t, "tar", append([]string{"-C", "/", "-cf", saved, "var/lib/dpkg"}, files...)...)
+	command(t, "tar", append([]string{"-C", "/", "-cf", h.saved, "var/lib/dpkg"}, files...)...)
 	const mask = "/etc/systemd/system/" + lxcfsUnit // the machine's own services are not to start
-	masked := os.Remove(mask) == nil
+	h.masked = os.Remove(mask) == nil
 	t.Cleanup(func() {
 		tryCommand(binary, "stop", "--force")
 		tryCommand("dpkg", "--purge", "--force-depends", "lensfs")
 		tryCommand("systemctl", "kill", "-s", "KILL", lxcfsUnit)
 		tryCommand("systemctl", "stop", lxcfsUnit)
-		tryCommand("umount", "-l", lxcTree)
-		command(t, "tar", "-C", "/", "-xf", saved)
-		if masked {
+		for mountedOn(t, lxcTree) != "" {
+			command(t, "umount", "-l", lxcTree)
+		}
+		if h.masked {
 			os.Symlink("/dev/null", mask)
 		}
-		command(t, "systemctl", "daemon-reload")
+		h.restore()
 	})
 	command(t, "systemctl", "daemon-reload")
-	command(t, "systemctl", "start", lxcfsUnit)
-	poll(t, 30*time.Second, "LXCFS serves", func() bool { _, err := os.Stat(lxcTree + "/proc/meminfo"); return err == nil })
+	h.startLXCFS()
 	return h
+}
+
+// restore installs lxcfs again, as it was: the virtual machine has no package of it.
+func (h *host) restore() {
+	h.t.Helper()
+	command(h.t, "tar", "-C", "/", "-xf", h.saved)
+	command(h.t, "systemctl", "daemon-reload")
+}
+
+func (h *host) startLXCFS() {
+	h.t.Helper()
+	command(h.t, "systemctl", "start", lxcfsUnit)
+	poll(h.t, 30*time.Second, "LXCFS serves", func() bool {
+		pid := h.mainPid(lxcfsUnit)
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		_, err := os.Stat(lxcTree + "/proc/meminfo")
+		return strings.TrimSpace(string(comm)) == "lxcfs" && err == nil
+	})
 }
 
 // container starts one as LXC's own configuration has it: with the hook of the package that is installed.
@@ -203,7 +224,7 @@ func (h *host) version() string {
 	return s.Worker.Version
 }
 
-// TestPackage does to a machine with LXCFS, whose containers run and read, what its operator will: install lensfs, upgrade it, remove it.
+// TestPackage does to a machine with LXCFS, whose containers run and read, what its operator will: install lensfs, upgrade it, remove it, go back.
 func TestPackage(t *testing.T) {
 	h := lxcfsHost(t)
 	first, second := packaged(t, "lensfs_*1_amd64.deb"), packaged(t, "lensfs_*2_amd64.deb")
@@ -211,6 +232,9 @@ func TestPackage(t *testing.T) {
 	lxcfs, theirs := h.mainPid(lxcfsUnit), device(t, os.Getpid(), lxcTree)
 	h.comesFrom(old, theirs)
 	oldReader := h.reader(old, 300<<10)
+	if out := command(t, "apt-get", "--simulate", "install", first); !strings.Contains(out, "Inst lensfs") || strings.Contains(out, "Remv incus") || strings.Contains(out, "Remv lxc ") {
+		t.Errorf("apt would not install it, or remove what needs LXCFS:\n%s", out)
+	}
 
 	dpkgQuiet(t, "-i", first)
 	h.active(lensfsUnit, lxcfsUnit)
@@ -278,6 +302,19 @@ func TestPackage(t *testing.T) {
 	if left := h.d.workers(); len(left) > 0 {
 		t.Errorf("no container used it, and lensfs has left worker %v", left)
 	}
+
+	dpkgQuiet(t, "-i", second) // and LXCFS back while a container runs
+	young = h.container(500 << 10)
+	youngReader = h.reader(young, 500<<10)
+	ours = device(t, os.Getpid(), h.d.views)
+	dpkgQuiet(t, "-r", "--force-depends", "lensfs")
+	h.restore()
+	h.startLXCFS()
+	theirs = device(t, os.Getpid(), lxcTree)
+	h.comesFrom(h.container(350<<10), theirs)
+	h.comesFrom(young, ours)
+	youngReader.end("lensfs replaced by LXCFS")
+	young.stop()
 }
 
 // confined checks what the units say, and that the service is as little exposed as we claim.
@@ -289,6 +326,9 @@ func (h *host) confined() {
 	}
 	if out, err := exec.Command("systemd-analyze", "security", "--no-pager", "--threshold="+exposure(h.t), lensfsUnit).CombinedOutput(); err != nil {
 		h.t.Errorf("the service is more exposed than docs/operations.md says: %v\n%s", err, out)
+	}
+	if log := command(h.t, "journalctl", "--no-pager", "-u", lensfsUnit); strings.Contains(log, "not permitted") || strings.Contains(log, "not implemented") || strings.Contains(log, "WARN") {
+		h.t.Errorf("the service wants to do what it may not:\n%s", log)
 	}
 	for _, pid := range []int{h.mainPid(lensfsUnit), h.d.worker()} {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

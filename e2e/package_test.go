@@ -47,14 +47,14 @@ func nativePackages(t *testing.T) {
 // What is in both packages, and the mode of each.
 var packageFiles = map[string]string{
 	"/usr/bin/lensfs":                                   "-rwxr-xr-x",
-	"/usr/bin/lxcfs":                                    "lrwxrwxrwx -> lensfs",
+	"/usr/bin/lxcfs":                                    "-> lensfs",
 	"/usr/lib/systemd/system/lensfs.service":            "-rw-r--r--",
 	"/usr/lib/systemd/system/lxcfs.service":             "-rw-r--r--",
 	"/usr/share/lensfs/lxcfs.service":                   "-rw-r--r--",
 	"/etc/sv/lensfs/run":                                "-rwxr-xr-x",
 	"/etc/sv/lensfs/log/run":                            "-rwxr-xr-x",
 	"/usr/share/lensfs/lxc.mount.hook":                  "-rwxr-xr-x",
-	"/usr/share/lxcfs/lxc.mount.hook":                   "lrwxrwxrwx -> ../lensfs/lxc.mount.hook",
+	"/usr/share/lxcfs/lxc.mount.hook":                   "-> ../lensfs/lxc.mount.hook",
 	"/usr/share/lxcfs/lxc.reboot.hook":                  "-rwxr-xr-x",
 	"/usr/share/lxc/config/common.conf.d/00-lxcfs.conf": "-rw-r--r--",
 	"/usr/share/bash-completion/completions/lensfs":     "-rw-r--r--",
@@ -74,7 +74,7 @@ func listed(listing string) map[string]string {
 		f := strings.Fields(line)
 		mode := f[0]
 		if isLink {
-			mode += " -> " + to
+			mode = "-> " + to
 		}
 		files[strings.TrimSuffix(strings.TrimPrefix(f[len(f)-1], "."), "/")] = mode
 	}
@@ -236,4 +236,27 @@ func exposure(t *testing.T) string {
 		t.Fatal("operations.md does not say how exposed the service is")
 	}
 	return found[1] + found[2] // tenths
+}
+
+// The service for runit: the process that runsv starts is the keeper, which is in the pidfile and ends when it is told to.
+func TestRunit(t *testing.T) {
+	needRoot(t)
+	dir := tempDir(t)
+	text, err := os.ReadFile("../share/runit/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemon{t: t, tree: filepath.Join(dir, "tree"), views: viewsIn(dir), dir: dir, log: newLogFile(t), done: make(chan error, 1)}
+	script, pidfile := filepath.Join(dir, "run"), filepath.Join(dir, "pid")
+	writeFile(t, script, strings.NewReplacer(
+		"lensfs serve", fmt.Sprintf("%s serve --tree %s --views %s --runtime-dir %s", binary, d.tree, d.views, dir),
+		"/run/lensfs.pid", pidfile,
+	).Replace(string(text)))
+	d.cmd = exec.Command("sh", script)
+	d.cmd.Stdout = d.log.file
+	d.start()
+	if got, err := os.ReadFile(pidfile); err != nil || strings.TrimSpace(string(got)) != fmt.Sprint(d.cmd.Process.Pid) {
+		t.Errorf("the pidfile has %q, and runsv watches %d: %v", got, d.cmd.Process.Pid, err)
+	}
+	d.alive()
 }

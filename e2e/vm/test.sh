@@ -1,6 +1,5 @@
 #!/bin/bash
 # The root tests of this tree in the virtual machine:  test.sh LENSFS [TEST FLAGS…]
-# NFPM is the command that makes packages.
 set -eu -o pipefail
 here=$(dirname "$(readlink -f "$0")")
 binary=$(readlink -f "$1")
