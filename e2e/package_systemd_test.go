@@ -165,7 +165,7 @@ while not ended.is_set():
             failed.append(text[:60])
     except OSError as e:
         failed.append(str(e))
-    time.sleep(0.01)
+    time.sleep(0.05)
 print(json.dumps({"reads": n, "failed": failed[:5]}), flush=True)
 `
 
@@ -255,7 +255,7 @@ func TestPackage(t *testing.T) {
 
 	youngReader := h.reader(young, 400<<10)
 	keeper := h.mainPid(lensfsUnit)
-	h.d.underLoad(2, loadPlan{Threads: 1, Pace: 5 * time.Millisecond}, func() { dpkgQuiet(t, "-i", second) })
+	h.d.underLoad(2, loadPlan{Threads: 1, Pace: 20 * time.Millisecond}, func() { dpkgQuiet(t, "-i", second) })
 	youngReader.end("lensfs upgraded")
 	if h.version() != "second" {
 		t.Errorf("version %q serves after the upgrade", h.version())
