@@ -37,6 +37,8 @@ type thread struct {
 	overruns int64
 }
 
+func newThread() *thread { return &thread{call: unix.RawSyscall6, latency: newHistogram()} }
+
 // threads are kept, with their histograms, from one order to the next.
 var threads []*thread
 
@@ -54,7 +56,7 @@ func (o order) do(base string) (r reply, err error) {
 	}
 	defer unix.Close(dir)
 	for len(threads) < o.Threads {
-		threads = append(threads, &thread{latency: newHistogram()})
+		threads = append(threads, newThread())
 	}
 	if o.Every > 0 {
 		runtime.GOMAXPROCS(1) // with one, the monitor thread sleeps again as soon as the reader waits, and no thread looks for work that there is not

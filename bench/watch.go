@@ -84,7 +84,7 @@ func (w *watch) begin(base string, files []string) error {
 	runtime.GOMAXPROCS(max(n+2, runtime.NumCPU()))
 	errs := make(chan error, n)
 	for i := range n {
-		x := &watcher{kind: w.Kinds[i%len(w.Kinds)], files: files}
+		x := &watcher{thread: thread{call: unix.RawSyscall6}, kind: w.Kinds[i%len(w.Kinds)], files: files}
 		watchers.all = append(watchers.all, x)
 		watchers.done.Go(func() {
 			runtime.LockOSThread()

@@ -96,6 +96,9 @@ func leftovers() []string {
 		}
 		return nil
 	})
+	for _, path := range advertised(runName()) {
+		found = append(found, path)
+	}
 	procs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range procs {
 		cmdline, _ := os.ReadFile(p + "/cmdline")
@@ -105,6 +108,17 @@ func leftovers() []string {
 		}
 	}
 	return found
+}
+
+// advertised lists the names under which commands find daemons whose state is in a directory of this name.
+func advertised(dir string) (paths []string) {
+	all, _ := filepath.Glob("/run/lensfs.state/*.sock")
+	for _, path := range all {
+		if to, _ := os.Readlink(path); strings.Contains(to, dir) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // needRoot skips a test where it cannot run, but in CI, where it must.
@@ -227,6 +241,12 @@ func (d *daemon) stop() {
 		if strings.Contains(d.log.String(), bad) {
 			d.t.Errorf("the daemon's log has %q:\n%s", bad, d.log)
 		}
+	}
+	for _, path := range advertised(d.dir + "/") {
+		if !d.killed {
+			d.t.Errorf("the daemon left %s", path)
+		}
+		os.Remove(path)
 	}
 	for _, dir := range []string{d.tree, d.views} {
 		for mountedOn(d.t, dir) != "" {

@@ -48,7 +48,7 @@ type statusReport struct {
 
 func (d *daemon) status() (r statusReport) {
 	d.t.Helper()
-	text := command(d.t, binary, "status", "--json", "--views", d.views, "--runtime-dir", d.dir)
+	text := command(d.t, binary, "status", "--json", "--views", d.views)
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		d.t.Fatalf("%v: %s", err, text)
 	}

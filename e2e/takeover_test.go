@@ -36,7 +36,7 @@ func serveWarned(t *testing.T, env ...string) *daemon {
 
 // command gives a command of lensfs for this daemon.
 func (d *daemon) command(name string, flags ...string) *exec.Cmd {
-	return exec.Command(d.cmd.Path, append([]string{name, "--tree", d.tree, "--runtime-dir", d.dir}, flags...)...)
+	return exec.Command(d.cmd.Path, append([]string{name, "--tree", d.tree}, flags...)...)
 }
 
 // nextWorker waits for another worker than the one that was.

@@ -29,8 +29,9 @@ type own struct {
 	storing  atomic.Int32 // requests that wait for the kernel, see maxStoring
 }
 
-// notifier is what a connection can tell the kernel unasked.
+// notifier is what a connection can tell the kernel unasked, and how a request is answered that has to wait for another: one thing that tests stand in for.
 type notifier interface {
+	Aside(wait func())
 	InodeNotifyStoreCache(node uint64, offset int64, data []byte) fuse.Status
 	EntryNotify(parent uint64, name string) fuse.Status
 }

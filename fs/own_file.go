@@ -24,8 +24,7 @@ func (o *own) fileAttr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Du
 	p := rec.pages.of(f)
 	begun := time.Now()
 	now := begun
-	if !p.mu.TryLock() {
-		p.mu.Lock()
+	if o.lock(p) {
 		now = time.Now()
 	}
 	defer p.mu.Unlock()
@@ -82,7 +81,9 @@ func (o *own) renew(rec *record, f *file, p *page) {
 	s.mu.Unlock()
 	p.growing, p.grown = true, make(chan struct{})
 	p.mu.Unlock()
-	o.notify.InodeNotifyStoreCache(node(rec, f), int64(len(text)-1), newline) // ENOENT: the kernel has no size of it to be mended
+	o.notify.Aside(func() {
+		o.notify.InodeNotifyStoreCache(node(rec, f), int64(len(text)-1), newline) // ENOENT: the kernel has no size of it to be mended
+	})
 	o.storing.Add(-1)
 	p.mu.Lock()
 	p.growing = false
@@ -97,7 +98,7 @@ func (o *own) awaitGrown(p *page) {
 	if o.storing.Add(1) <= maxStoring {
 		grown := p.grown
 		p.mu.Unlock()
-		<-grown
+		o.notify.Aside(func() { <-grown })
 		p.mu.Lock()
 	}
 	o.storing.Add(-1)
@@ -113,7 +114,7 @@ func (o *own) takeOver(rec *record, f *file, p *page, text []byte, at time.Time)
 	told := rec.kept.size(f)
 	p.since, p.peak = at, int(told.Load())
 	if len(text) > p.peak {
-		o.notify.InodeNotifyStoreCache(node(rec, f), pageSize, newline)
+		o.notify.Aside(func() { o.notify.InodeNotifyStoreCache(node(rec, f), pageSize, newline) })
 		p.peak = pageSize + 1
 	}
 	p.publish(text, at)
@@ -156,12 +157,22 @@ func (o *own) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 
 func (o *own) readPage(rec *record, f *file, buf []byte, off uint64) int {
 	p := rec.pages.of(f)
-	p.mu.Lock()
+	o.lock(p)
 	o.outdated.add(node(rec, f), p)
 	if p.at.IsZero() { // asked by a kernel that had its size from a daemon before us
 		o.renew(rec, f, p)
 	}
+	n := p.read(buf, off)
 	p.mu.Unlock()
 	faultHeld(f)
-	return p.read(buf, off)
+	return n
+}
+
+// lock locks a page, and says whether that took time: whoever has it may be waiting for the kernel, see takeOver.
+func (o *own) lock(p *page) (waited bool) {
+	if p.mu.TryLock() {
+		return false
+	}
+	o.notify.Aside(p.mu.Lock)
+	return true
 }

@@ -56,10 +56,8 @@ func (p *page) timeout(now time.Time) time.Duration {
 	return max(0, procview.Tick-now.Sub(p.at))
 }
 
-// read copies the page's part from off, newlines behind the text included.
+// read copies the page's part from off, newlines behind the text included. The page is locked.
 func (p *page) read(buf []byte, off uint64) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	end := uint64(p.size+pageSize-1) / pageSize * pageSize
 	if off >= end {
 		return 0

@@ -16,7 +16,7 @@ func (w *which) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&w.tree, "tree", "/var/lib/lxcfs", "the daemon that serves the shared tree on this `directory`")
 	f.StringVar(&w.views, "views", "", "the daemon that serves own views on this `directory`")
-	f.StringVar(&w.runtimeDir, "runtime-dir", "/run", "as in serve: the `directory` with its state")
+	f.StringVar(&w.runtimeDir, "runtime-dir", "/run", "as in serve: the `directory` with its state; the other two say enough")
 }
 
 func (w *which) stateDir() string { return stateDir(w.runtimeDir) }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -27,8 +28,13 @@ const (
 	MaxRead = 32 << 10
 	// maxBackground is how many RELEASEs may be on their way: those of one container must not hold up another's.
 	maxBackground = 128
-	// maxIdle bounds how many readers a burst leaves behind. How many are busy is not bounded: one may wait for the kernel until another has answered.
+	// maxIdle bounds how many readers a burst leaves behind.
 	maxIdle = 8
+	// maxBusy bounds how many answer at a time: a thousand requests at once need no thousand readers with their memory. Those that wait for the kernel are
+	// not counted, see Aside: another has to answer what the kernel waits for.
+	maxBusy = 16
+	// tooLong is how long nobody may read a request since all are busy: then they are stuck, and there is one more of them.
+	tooLong = 10 * time.Millisecond
 )
 
 // Conn is one connection, served by readers: goroutines that each take a request, answer it and take the next.
@@ -42,6 +48,9 @@ type Conn struct {
 	debug   bool
 
 	idle    atomic.Int32 // readers that wait for a request
+	busy    atomic.Int32 // readers that answer one, but for those in Aside
+	late    atomic.Bool  // all are busy, and overdue is to look whether they still are
+	overdue *time.Timer
 	running sync.WaitGroup
 }
 
@@ -59,6 +68,8 @@ func New(fd int, slots *Slots, handler Handler, stats *Stats, debug bool) (*Conn
 		return nil, fmt.Errorf("/dev/fuse: %w", err)
 	}
 	c := &Conn{fd: uintptr(fd), file: os.NewFile(uintptr(fd), "/dev/fuse"), slots: slots, handler: handler, stats: stats, debug: debug}
+	c.overdue = time.AfterFunc(tooLong, c.look)
+	c.overdue.Stop()
 	var err error
 	if c.raw, err = c.file.SyscallConn(); err != nil {
 		return nil, err
@@ -96,15 +107,36 @@ func (c *Conn) read(r *request) {
 		if err != nil {
 			return
 		}
-		if left == 0 {
+		if busy := c.busy.Add(1); left == 0 && busy < maxBusy {
 			c.start()
+		} else if left == 0 && c.late.CompareAndSwap(false, true) {
+			c.overdue.Reset(tooLong)
 		}
 		c.answer(r)
+		c.busy.Add(-1)
 		r.slot.length().Store(0)
 		if c.idle.Load() >= maxIdle {
 			return
 		}
 	}
+}
+
+// look starts another reader if all are busy still.
+func (c *Conn) look() {
+	c.late.Store(false)
+	if c.idle.Load() == 0 {
+		c.start()
+	}
+}
+
+// Aside is where a handler has to wait until another request is answered: one that is perhaps not read yet.
+func (c *Conn) Aside(wait func()) {
+	c.busy.Add(-1)
+	defer c.busy.Add(1)
+	if c.idle.Load() == 0 {
+		c.start()
+	}
+	wait()
 }
 
 // next waits for a request. Its errors mean the end of the connection.

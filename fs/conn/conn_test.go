@@ -3,6 +3,7 @@ package conn
 import (
 	"bytes"
 	"encoding/binary"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -14,7 +15,10 @@ import (
 // answers is a Handler with one file: node 2, called "file".
 type answers struct {
 	forgotten map[uint64]uint64
-	stuck     chan struct{} // a READ of node 3 waits for it
+	stuck     chan struct{} // a READ of node 3 or 5 waits for it, one of node 6 closes it
+	conn      *Conn         // to wait aside
+	aside     bool          // a READ of node 5 does
+	now, most atomic.Int32  // how many READs of node 5 there are
 }
 
 const text = "one\ntwo\n"
@@ -43,10 +47,28 @@ func (a *answers) Release(*fuse.ReleaseIn)                       {}
 func (a *answers) OpenDir(*fuse.OpenIn) fuse.Status              { return fuse.OK }
 func (a *answers) StatFs(out *fuse.StatfsOut)                    { out.Bsize = 512 }
 func (a *answers) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
-	if in.NodeId == 3 {
+	switch in.NodeId {
+	case 3:
 		<-a.stuck
+	case 5:
+		a.waitCounted()
+	case 6:
+		close(a.stuck)
 	}
 	return copy(buf, text[min(in.Offset, uint64(len(text))):]), fuse.OK
+}
+
+func (a *answers) waitCounted() {
+	n := a.now.Add(1)
+	defer a.now.Add(-1)
+	for most := a.most.Load(); n > most && !a.most.CompareAndSwap(most, n); most = a.most.Load() {
+	}
+	wait := func() { <-a.stuck }
+	if a.aside {
+		a.conn.Aside(wait)
+	} else {
+		wait()
+	}
 }
 
 func (a *answers) ReadDir(_ *fuse.ReadIn, entries *fuse.DirEntryList) fuse.Status {
@@ -81,6 +103,7 @@ func connect(t *testing.T) *kernel {
 	if k.conn, err = New(fds[1], testSlots(t), k.handler, &k.stats, false); err != nil {
 		t.Fatal(err)
 	}
+	k.handler.conn = k.conn
 	status, answer := k.answer()
 	if init := (*fuse.InitOut)(unsafe.Pointer(&answer[0])); status != 0 || init.Major != 7 || init.Minor != 31 || init.MaxWrite != maxWrite || init.Flags != wanted {
 		t.Fatalf("answer to INIT: %d, %+v", status, init)
@@ -212,6 +235,41 @@ func TestStuck(t *testing.T) {
 	for range stuck {
 		if status, answer := k.answer(); status != 0 || string(answer) != text {
 			t.Errorf("status %d, %q", status, answer)
+		}
+	}
+}
+
+// TestCrowd has many requests come at once. They are answered by few readers, unless these have to wait for another request.
+func TestCrowd(t *testing.T) {
+	for _, aside := range []bool{false, true} {
+		k := connect(t)
+		k.handler.aside = aside
+		const crowd = 200
+		before := time.Now()
+		for range crowd {
+			k.ask(opRead, 5, fuse.ReadIn{Size: 100})
+		}
+		if aside { // all of them are waiting for this one
+			k.ask(opRead, 6, fuse.ReadIn{Size: 100})
+		} else {
+			time.AfterFunc(tooLong/2, func() { close(k.handler.stuck) })
+		}
+		answers := crowd
+		if aside {
+			answers++
+		}
+		for range answers {
+			if status, _ := k.answer(); status != 0 {
+				t.Fatalf("status %d", status)
+			}
+		}
+		took, most := time.Since(before), k.handler.most.Load()
+		t.Logf("aside %v: %d at a time, %v", aside, most, took)
+		if !aside && most > maxBusy+int32(took/tooLong)+1 {
+			t.Errorf("%d answer at a time, in %v", most, took)
+		}
+		if aside && most < crowd {
+			t.Errorf("only %d waited: this test tests nothing", most)
 		}
 	}
 }

@@ -27,8 +27,7 @@ const (
 	slotsMagic = 0x31736c6f6c736e6c // "lnslols1"
 	slotHeader = 64
 	slotBytes  = 3 * 4096
-	// slotCount bounds how many requests are being answered at a time. Beyond it, others wait until one of these is done: none of them waits for a
-	// request that is not read yet, but for a few, see maxStoring in package fs.
+	// slotCount bounds how many requests are being answered at a time, those included that wait for another one, see maxStoring in package fs.
 	slotCount = 2048
 	// SlotsBytes is the size of the memory.
 	SlotsBytes = 4096 + slotCount*slotBytes

@@ -38,6 +38,7 @@ func (k *Keeper) adopt(taken *errTaken) error {
 	}
 	p, err := k.start(ownProgram)
 	if err == nil {
+		p.mayHurry(false, k.nice)
 		if err = p.prepare(k.cfg.Worker, k.nice); err == nil {
 			err = k.exchange(p)
 		}

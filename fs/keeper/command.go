@@ -23,7 +23,7 @@ func ask(stateDir, dir string, m Message) (Message, error) {
 		if os.Geteuid() != 0 {
 			return Message{}, errors.New("only root may ask: run it with sudo")
 		}
-		return Message{}, fmt.Errorf("no lensfs serves %s with its state in %s: give the --views or --tree, and the --runtime-dir, of \"lensfs serve\" (%w)", dir, stateDir, err)
+		return Message{}, fmt.Errorf("no lensfs serves %s with its state in %s: give the --views or --tree of \"lensfs serve\" (%w)", dir, stateDir, err)
 	}
 	defer link.Close()
 	answer, _, err := link.ask(m, commandLimit)

@@ -53,7 +53,37 @@ func (k *Keeper) listen() error {
 			return err
 		}
 	}
+	k.advertise()
 	return k.ownListener()
+}
+
+// DefaultStateDir is where commands look which are told a directory of views alone.
+const DefaultStateDir = "/run/lensfs.state"
+
+// advertise makes the control socket known there too, if the state is kept elsewhere.
+func (k *Keeper) advertise() {
+	if k.cfg.StateDir == DefaultStateDir {
+		return
+	}
+	err := os.MkdirAll(DefaultStateDir, 0o700)
+	for _, name := range k.socketNames() {
+		os.Remove(filepath.Join(DefaultStateDir, name)) // of one that served the same directory, and was killed
+		err = errors.Join(err, os.Symlink(filepath.Join(k.cfg.StateDir, k.socketNames()[0]), filepath.Join(DefaultStateDir, name)))
+	}
+	if err != nil {
+		slog.Warn("commands have to be given --runtime-dir", "err", err)
+	}
+}
+
+// conceal ends that.
+func (k *Keeper) conceal() {
+	if k.cfg.StateDir == DefaultStateDir {
+		return
+	}
+	for _, name := range k.socketNames() {
+		os.Remove(filepath.Join(DefaultStateDir, name))
+	}
+	os.Remove(DefaultStateDir) // fails while others are in it
 }
 
 // ownListener puts a copy of the listener's descriptor among those that are handed over.
@@ -84,6 +114,7 @@ func (k *Keeper) unlisten() {
 	for _, name := range k.socketNames() {
 		os.Remove(filepath.Join(k.cfg.StateDir, name))
 	}
+	k.conceal()
 }
 
 // listenAgain makes a listener of a descriptor that was handed over.

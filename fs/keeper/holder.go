@@ -84,6 +84,7 @@ func hold(own []int, alone chan<- error) {
 
 // passNext takes a connection from the control socket and gives it to the other end.
 func passNext(pair, control int) error {
+	unix.Poll([]unix.PollFd{{Fd: int32(control), Events: unix.POLLIN}}, -1) // it does not block, and who came may have gone
 	fd, _, err := unix.Accept4(control, unix.SOCK_CLOEXEC)
 	if err != nil {
 		return sendFds(pair, takeNext) // with nothing: it may be asked again

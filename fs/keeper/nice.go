@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hurry is the niceness of a keeper, which does next to nothing, and of a worker until it has taken over: everybody who reads waits for them.
+// hurry is the niceness of a keeper, which does next to nothing, and of a worker that starts since there is none, or takes over: everybody who reads
+// waits for them.
 const hurry = -15
 
 // hasten raises the priority of this process's threads, and so of those that they make, and gives the niceness that it had. Where that is not allowed
@@ -27,6 +28,15 @@ func hasten() (was int) {
 		}
 	}
 	return was
+}
+
+// mayHurry lets a worker go before others, or no more: one that prepares while another serves must not be in that one's way. It is as with hasten if it
+// is not allowed.
+func (p *process) mayHurry(hurried bool, nice int) {
+	if hurried {
+		nice = min(nice, hurry)
+	}
+	unix.Setpriority(unix.PRIO_PGRP, p.Pid, nice)
 }
 
 // Calm gives a worker, which is a process group of its own, the niceness that its keeper had before it hastened.

@@ -20,6 +20,7 @@ func (k *Keeper) upgrade() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", k.cfg.Program, err)
 	}
+	p.mayHurry(false, k.nice)
 	if err := p.prepare(k.cfg.Worker, k.nice); err != nil {
 		return fmt.Errorf("%s: %w", k.cfg.Program, err)
 	}
@@ -29,6 +30,7 @@ func (k *Keeper) upgrade() error {
 // exchange has a worker that is prepared take the place of the present one. That is killed: what it has not answered is in the slots, and what the
 // containers may not lose is in memory that stays. It would be no different if it ended well.
 func (k *Keeper) exchange(p *process) error {
+	p.mayHurry(true, k.nice)
 	if old := k.worker; old != nil {
 		k.worker = nil
 		old.kill()
@@ -142,6 +144,9 @@ func (k *Keeper) tryExecute(asker *Link) error {
 		return err
 	}
 	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+	// The new image starts as slowly as any program, and nobody waits for it. It hastens again when there is something to keep.
+	unix.Setpriority(unix.PRIO_PROCESS, 0, k.nice)
+	defer unix.Setpriority(unix.PRIO_PROCESS, 0, min(k.nice, hurry))
 	env := append(os.Environ(), envState+"="+strconv.Itoa(fd))
 	err = unix.Exec(k.cfg.Program, os.Args, env)
 	all.inherit(false)
