@@ -152,6 +152,14 @@ func TestPackageForRPM(t *testing.T) {
 			t.Errorf("no %s in %q", want, scripts)
 		}
 	}
+	root := debianOverlay(t) // its scripts want no more than a shell
+	command(t, "rpm", "--root", root, "--nodeps", "--nosignature", "-i", rpm)
+	if out := command(t, "chroot", root, "lxcfs", "--version"); !strings.Contains(out, "lensfs") {
+		t.Errorf("lxcfs --version says %q", out)
+	}
+	command(t, "rpm", "--root", root, "--nodeps", "--nosignature", "-U", "--force", rpm)
+	command(t, "rpm", "--root", root, "-e", "lensfs")
+	checkGone(t, root)
 }
 
 // Where no systemd runs, as in a chroot, the package changes files and nothing else. It takes the place of an lxcfs that has its unit in /lib, as
@@ -159,21 +167,13 @@ func TestPackageForRPM(t *testing.T) {
 func TestPackageWithoutSystemd(t *testing.T) {
 	nativePackages(t)
 	deb := packaged(t, "*.deb")
+	root := debianOverlay(t)
 	dir := tempDir(t)
-	root := filepath.Join(dir, "root")
-	for _, d := range []string{"upper", "work", "root", "lxcfs/DEBIAN", "lxcfs/lib/systemd/system"} {
+	for _, d := range []string{"lxcfs/DEBIAN", "lxcfs/lib/systemd/system"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := unix.Mount("lensfs-package", root, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%[2]s/upper,workdir=%[2]s/work", debian(t), dir)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(root, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
 	writeFile(t, filepath.Join(dir, "lxcfs/DEBIAN/control"), "Package: lxcfs\nVersion: 5.0.3\nArchitecture: all\nMaintainer: test <test@localhost>\nDescription: stands for LXCFS\n")
 	writeFile(t, filepath.Join(dir, "lxcfs/lib/systemd/system/lxcfs.service"), "[Service]\nExecStart=/usr/bin/lxcfs /var/lib/lxcfs\n")
 	command(t, "dpkg-deb", "-b", filepath.Join(dir, "lxcfs"), filepath.Join(root, "lxcfs.deb"))
@@ -197,17 +197,43 @@ func TestPackageWithoutSystemd(t *testing.T) {
 	}
 	dpkg("-i", "/lensfs.deb") // once more, as an upgrade
 	dpkg("-P", "lensfs")
-	var left []string
-	for _, dir := range []string{"etc", "usr"} {
-		filepath.WalkDir(filepath.Join(root, dir), func(path string, _ os.DirEntry, err error) error {
-			if err == nil && strings.Contains(filepath.Base(path), "lensfs") {
-				left = append(left, path)
-			}
-			return nil
-		})
+	checkGone(t, root)
+}
+
+// debianOverlay gives a Debian, without systemd as its init, that packages may be installed in.
+func debianOverlay(t *testing.T) string {
+	t.Helper()
+	dir := tempDir(t)
+	root := filepath.Join(dir, "root")
+	for _, d := range []string{"upper", "work", "root"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if len(left) > 0 {
-		t.Errorf("left of the package: %q", left)
+	if err := unix.Mount("lensfs-package", root, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%[2]s/upper,workdir=%[2]s/work", debian(t), dir)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(root, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return root
+}
+
+// checkGone looks for what a removed package has left.
+func checkGone(t *testing.T, root string) {
+	t.Helper()
+	for _, dir := range []string{"etc", "usr"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, _ os.DirEntry, err error) error {
+			if strings.Contains(filepath.Base(path), "lensfs") {
+				t.Errorf("left of the package: %s", path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
 	}
 }
 
