@@ -1,12 +1,10 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -235,54 +233,4 @@ func checkGone(t *testing.T, root string) {
 			t.Error(err)
 		}
 	}
-}
-
-// dpkgQuiet runs dpkg and gives what it said, for a test that has failed.
-func dpkgQuiet(t *testing.T, args ...string) {
-	t.Helper()
-	cmd := exec.Command("dpkg", args...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	t.Logf("dpkg %s:\n%s", strings.Join(args, " "), &out)
-	if err != nil {
-		t.Fatalf("dpkg %s: %v", strings.Join(args, " "), err)
-	}
-}
-
-// exposure is what the documentation that comes with the package says of the unit.
-func exposure(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile("/usr/share/doc/lensfs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile("`systemd-analyze security` gives it ([0-9]+)\\.([0-9])").FindStringSubmatch(string(text))
-	if found == nil {
-		t.Fatal("operations.md does not say how exposed the service is")
-	}
-	return found[1] + found[2] // tenths
-}
-
-// The service for runit: the process that runsv starts is the keeper, which is in the pidfile and ends when it is told to.
-func TestRunit(t *testing.T) {
-	needRoot(t)
-	dir := tempDir(t)
-	text, err := os.ReadFile("../share/runit/run")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &daemon{t: t, tree: filepath.Join(dir, "tree"), views: viewsIn(dir), dir: dir, log: newLogFile(t), done: make(chan error, 1)}
-	script, pidfile := filepath.Join(dir, "run"), filepath.Join(dir, "pid")
-	writeFile(t, script, strings.NewReplacer(
-		"lensfs serve", fmt.Sprintf("%s serve --tree %s --views %s --runtime-dir %s", binary, d.tree, d.views, dir),
-		"/run/lensfs.pid", pidfile,
-	).Replace(string(text)))
-	d.cmd = exec.Command("sh", script)
-	d.cmd.Stdout = d.log.file
-	d.start()
-	if got, err := os.ReadFile(pidfile); err != nil || strings.TrimSpace(string(got)) != fmt.Sprint(d.cmd.Process.Pid) {
-		t.Errorf("the pidfile has %q, and runsv watches %d: %v", got, d.cmd.Process.Pid, err)
-	}
-	d.alive()
 }
