@@ -68,14 +68,14 @@ func (h *host) restore() {
 	command(h.t, "systemctl", "daemon-reload")
 }
 
+// startLXCFS starts it and waits for its mount: what lensfs has left for a container may be beneath.
 func (h *host) startLXCFS() {
 	h.t.Helper()
+	before := device(h.t, os.Getpid(), lxcTree)
 	command(h.t, "systemctl", "start", lxcfsUnit)
-	poll(h.t, 30*time.Second, "LXCFS serves", func() bool {
-		pid := h.mainPid(lxcfsUnit)
-		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	poll(h.t, time.Minute, "LXCFS serves", func() bool {
 		_, err := os.Stat(lxcTree + "/proc/meminfo")
-		return strings.TrimSpace(string(comm)) == "lxcfs" && err == nil
+		return err == nil && device(h.t, os.Getpid(), lxcTree) != before
 	})
 }
 
