@@ -48,7 +48,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serveCommand(), statusCommand(), topCommand(), upgradeCommand(), stopCommand(), runCommand(), showCommand(), workerCommand(), initCommand(), janitorCommand())
+	cmd.AddCommand(serveCommand(), statusCommand(), topCommand(), upgradeCommand(), stopCommand(), runCommand(), showCommand(), attachCommand(), workerCommand(), initCommand(), janitorCommand(), attachChildCommand())
 	cmd.AddCommand(forPackagers()...)
 	return cmd
 }
