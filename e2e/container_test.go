@@ -56,7 +56,7 @@ func (d *daemon) container(flags []string, cmd ...string) *container {
 		}
 		close(c.lines)
 	}()
-	poll(d.t, 20*time.Second, "the container has an init in its cgroup", func() bool {
+	poll(d.t, time.Duration(rounds(20, 120))*time.Second, "the container has an init in its cgroup", func() bool {
 		c.init = childIn(c.cmd.Process.Pid, "lensfs.run."+c.name)
 		return c.init != 0
 	})

@@ -49,6 +49,7 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	cmd.AddCommand(serveCommand(), statusCommand(), topCommand(), upgradeCommand(), stopCommand(), runCommand(), showCommand(), attachCommand(), cdiCommand(), hookCommand(), nriCommand(), workerCommand(), initCommand(), janitorCommand(), attachChildCommand())
+	cmd.AddCommand(forPackagers()...)
 	return cmd
 }
 
