@@ -39,6 +39,9 @@ func TestAttachLXC(t *testing.T) {
 		name       string
 		privileged bool
 	}{{"privileged", true}, {"unprivileged", false}} {
+		if kind.privileged && testing.Short() {
+			continue // on the emulated machine each takes 20 s
+		}
 		o := lxcOptions{privileged: kind.privileged, hook: hook, memory: 300 << 20, cpuset: "1"}
 		t.Run("no views, "+kind.name, func(t *testing.T) {
 			c := newLXC(t, nil, o)

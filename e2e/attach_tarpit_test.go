@@ -64,6 +64,7 @@ func tarpit(args []string) error {
 
 // What goes into a container may get stuck for good, so that not even a kill ends it. The command does not wait for it.
 func TestAttachTarpit(t *testing.T) {
+	skipSlow(t)
 	needRoot(t)
 	d := serve(t)
 	pit := tempDir(t)

@@ -325,6 +325,7 @@ func noneLeft(t *testing.T) {
 
 // With --all a container that fails stops nobody, and what is none is left alone.
 func TestAttachAll(t *testing.T) {
+	skipSlow(t)
 	needRoot(t)
 	needCommand(t, "lxcfs")
 	d := serve(t)

@@ -26,6 +26,6 @@ swapon --show
 cp -r /t/share /share # beside the tests' folder, as in the source tree
 mkdir -p /e2e && cd /e2e
 export LENSFS_BIN=/t/lensfs LENSFS_FAULTY=/t/lensfs-faulty LENSFS_MUST_RUN=1 LENSFS_ROOTFS=/srv/rootfs LENSFS_PACKAGES=/t/packages
-/t/e2e.test -test.v -test.short -test.timeout 40m $*
+/t/e2e.test -test.v -test.short -test.timeout 60m $*
 JOB
-T=${T:-2700} "$here/vm.sh" run "$work/job.sh" "$work/lensfs" "$work/lensfs-faulty" "$work/e2e.test" "$work/share" "$work/packages" | grep -v '^=== \(RUN\|PAUSE\|CONT\)'
+T=${T:-3900} "$here/vm.sh" run "$work/job.sh" "$work/lensfs" "$work/lensfs-faulty" "$work/e2e.test" "$work/share" "$work/packages" | grep -v '^=== \(RUN\|PAUSE\|CONT\)'
