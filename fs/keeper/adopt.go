@@ -53,7 +53,7 @@ func (k *Keeper) adopt(taken *errTaken) error {
 var errNobody = errors.New("nobody to adopt")
 
 // adoptLimit is how long a worker may take to give everything over; on a busy emulated machine two seconds were too few.
-const adoptLimit = 20 * time.Second
+const adoptLimit = 8 * time.Second
 
 // askToAdopt asks the one who serves dir to be adopted.
 func askToAdopt(stateDir, dir string) (h Handover, d Descriptors, w Worker, link *Link, err error) {
