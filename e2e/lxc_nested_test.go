@@ -1,0 +1,181 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestLXCNested starts a container in a container, with LXC in both. The inner one is shown its own limits, through the tree that the outer one was given
+// for its containers, and by the outer one's hook: it has no other way to the host's daemon.
+func TestLXCNested(t *testing.T) {
+	needMachine(t)
+	lockLXC(t)
+	d := serveAt(t, lxcTree, tempDir(t))
+	forEachHookAs(t, true, func(t *testing.T, o lxcOptions) {
+		o.memory, o.cpuset = 300<<20, "1-3"
+		c := newMachine(t, d, o, "/usr/bin/python3 /observe.py init", "lxc.mount.auto = cgroup:rw:force")
+		c.start()
+		sees := machine{memory: 300 << 20, firstCPU: 1, cpus: 3}
+		sees.check(t, c.byInit())
+
+		inner := innerLXC(t, c, o.hook)
+		c.attach("sh", "-euc", moveAside+"lxc-start -P /inner -n inner -l DEBUG -o /inner/log")
+		within := machine{memory: 100 << 20, firstCPU: 2, cpus: 1}
+		within.check(t, inner.byInit())
+		within.check(t, inner.parse(c.attach("lxc-attach", "-P", "/inner", "-n", "inner", "--clear-env", "--", "/usr/bin/python3", "/observe.py")))
+		sees.check(t, c.attached())
+
+		c.attach("sh", "-c", "echo 150M >/sys/fs/cgroup/lxc.payload.inner/memory.max; echo 1-2 >/sys/fs/cgroup/lxc.payload.inner/cpuset.cpus")
+		within = machine{memory: 150 << 20, firstCPU: 1, cpus: 2}
+		within.check(t, inner.parse(c.attach("lxc-attach", "-P", "/inner", "-n", "inner", "--clear-env", "--", "/usr/bin/python3", "/observe.py")))
+		c.attach("lxc-stop", "-P", "/inner", "-n", "inner", "-k")
+	})
+}
+
+// moveAside moves the outer container's processes out of the cgroup in which LXC is to make those of containers: what has processes cannot pass
+// controllers on. In a container with systemd that has been done already.
+const moveAside = `
+cd /sys/fs/cgroup
+mkdir -p init
+for pid in $(cat cgroup.procs); do echo $pid >init/cgroup.procs || true; done 2>/dev/null
+echo +memory +cpu +cpuset >cgroup.subtree_control
+`
+
+// innerLXC makes a container for the LXC in c, of the root file system that the machine has for containers.
+func innerLXC(t *testing.T, c *lxcContainer, hook string) *lxcContainer {
+	t.Helper()
+	inner := &lxcContainer{t: t, name: "inner", rootfs: filepath.Join(c.rootfs, debian(t))}
+	if err := os.WriteFile(filepath.Join(inner.rootfs, "observe.py"), []byte(observe), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(c.rootfs, "inner/inner"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := []string{"lxc.include = " + lxcCommon, "lxc.apparmor.profile = unconfined", "lxc.uts.name = inner", "lxc.rootfs.path = dir:" + debian(t),
+		"lxc.net.0.type = empty", "lxc.init.cmd = /usr/bin/python3 /observe.py init", lxcOptions{memory: 100 << 20, cpuset: "2"}.limits()}
+	if hook != "" {
+		text, err := os.ReadFile(hook)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(c.rootfs, "inner/hook"), text, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		config = append(config, "lxc.hook.mount =", "lxc.hook.mount = /inner/hook")
+	}
+	if err := os.WriteFile(filepath.Join(c.rootfs, "inner/inner/config"), []byte(strings.Join(config, "\n")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return inner
+}
+
+// TestLXCSystemd has systemd as init of a container, privileged and not: what it starts sees what all of the container does, and so does what is sent in.
+func TestLXCSystemd(t *testing.T) {
+	needMachine(t)
+	lockLXC(t)
+	d := serveAt(t, lxcTree, tempDir(t))
+	for _, privileged := range []bool{true, false} {
+		t.Run(fmt.Sprintf("privileged %v", privileged), func(t *testing.T) {
+			o := lxcOptions{privileged: privileged, hook: ourHook(t), memory: 300 << 20, cpuset: "1-3", quota: 1.5}
+			c := newMachine(t, d, o, "/sbin/init")
+			c.start()
+			poll(t, lxcLimit, "systemd has started", func() bool {
+				state, _ := tryCommand("lxc-attach", "-P", c.dir, "-n", c.name, "--clear-env", "--", "systemctl", "is-system-running")
+				return strings.Contains(state, "running") || strings.Contains(state, "degraded")
+			})
+			t.Logf("failed units: %q", c.attach("systemctl", "list-units", "--failed", "--no-legend", "--plain"))
+			sees := machine{memory: 300 << 20, firstCPU: 1, cpus: 2}
+			sees.check(t, c.attached())
+			sees.check(t, c.parse(c.attach("systemd-run", "--quiet", "--wait", "--pipe", "-p", "MemoryMax=200M", "-p", "AllowedCPUs=3", "/usr/bin/python3", "/observe.py")))
+			if virt := strings.TrimSpace(c.attach("systemd-detect-virt")); virt != "lxc" {
+				t.Errorf("systemd takes it for %q", virt)
+			}
+		})
+	}
+}
+
+// newMachine is newLXC with a rootfs like the machine's own, and with what must not run in it switched off. It has LXC and systemd in it.
+func newMachine(t *testing.T, d *daemon, o lxcOptions, init string, extra ...string) *lxcContainer {
+	t.Helper()
+	dir := tempDir(t)
+	c := &lxcContainer{t: t, name: uniqueName(), dir: dir, rootfs: filepath.Join(dir, "rootfs"), views: d.views, log: filepath.Join(dir, "log")}
+	lower, upper := filepath.Join(dir, "lower"), filepath.Join(dir, "upper")
+	for _, sub := range []string{lower, upper, c.rootfs, filepath.Join(dir, c.name)} {
+		if err := os.Mkdir(sub, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owner := 0
+	options := "bind"
+	if !o.privileged {
+		needIDs(t)
+		owner = lxcIDs
+		options += fmt.Sprintf(",X-mount.idmap=b:0:%d:%d", lxcIDs, lxcIDCount)
+	}
+	command(t, "mount", "-o", options, "/", lower)
+	unmountWithTest(t, lower)
+	if err := unix.Mount(c.name, upper, "tmpfs", 0, "mode=755"); err != nil { // not in the file system that lies below
+		t.Fatal(err)
+	}
+	unmountWithTest(t, upper)
+	for _, sub := range []string{"upper", "work"} {
+		if err := os.Mkdir(filepath.Join(upper, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(filepath.Join(upper, sub), owner, owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mount(c.name, c.rootfs, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%[2]s/work", lower, upper)); err != nil {
+		t.Fatalf("mount an overlay on /: %v", err)
+	}
+	unmountWithTest(t, c.rootfs)
+	c.nest()
+	// What the machine runs as its job, and what mounts or waits for its devices.
+	units := filepath.Join(c.rootfs, "etc/systemd/system")
+	for _, unit := range []string{"job.service", "systemd-udevd.service", "systemd-networkd-wait-online.service", "dev-hugepages.mount", "lxc.service", "lxcfs.service"} {
+		os.Remove(filepath.Join(units, "multi-user.target.wants", unit))
+		os.Remove(filepath.Join(units, unit))
+		if err := os.Symlink("/dev/null", filepath.Join(units, unit)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(c.rootfs, "observe.py"), []byte(observe), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := []string{"lxc.include = " + lxcCommon, "lxc.apparmor.profile = unconfined"}
+	if o.hook != "" {
+		config = append(config, "lxc.hook.mount =", "lxc.hook.mount = "+o.hook)
+	}
+	if !o.privileged {
+		ids := fmt.Sprintf("0 %d %d", lxcIDs, lxcIDCount)
+		config = append(config, "lxc.include = "+lxcUserNS, "lxc.idmap = u "+ids, "lxc.idmap = g "+ids)
+	}
+	config = append(config, extra...)
+	config = append(config, "lxc.uts.name = "+c.name, "lxc.rootfs.path = dir:"+c.rootfs, "lxc.net.0.type = empty", "lxc.init.cmd = "+init, o.limits())
+	if err := os.WriteFile(filepath.Join(dir, c.name, "config"), []byte(strings.Join(config, "\n")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			log, _ := os.ReadFile(c.log)
+			inner, _ := os.ReadFile(filepath.Join(c.rootfs, "inner/log"))
+			t.Logf("the log of container %s:\n%s\n%s", c.name, log, inner)
+		}
+		c.stop()
+	})
+	return c
+}
+
+func unmountWithTest(t *testing.T, dir string) {
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			t.Error(err)
+		}
+	})
+}
