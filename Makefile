@@ -12,7 +12,7 @@ export LENSFS_CACHE ?= /var/cache/lensfs
 
 # What each target needs of Debian.
 DEMO_DEBS := procps python3
-TEST_DEBS := procps python3 gcc libc6-dev lxc uidmap runc busybox-static attr debootstrap e2fsprogs iproute2 util-linux \
+TEST_DEBS := procps python3 gcc libc6-dev lxc uidmap runc busybox-static attr debootstrap e2fsprogs iproute2 util-linux systemd \
 	htop sysstat tmux nodejs musl-tools default-jre-headless
 
 .PHONY: build demo test unit root soak differential test-vm bench bench-smoke lint closed ci deps-demo deps-test clean
