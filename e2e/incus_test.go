@@ -78,10 +78,11 @@ func (i *incus) oneForEach() {
 	i.sees(b, 200, 3)
 	keepers, workers := i.lxcfs()
 	if len(keepers) != 2 || len(workers) != 2 {
-		t.Errorf("keepers %v and workers %v, of two instances", keepers, workers)
+		t.Fatalf("keepers %v and workers %v, of two instances", keepers, workers)
 	}
-	for _, pid := range append(keepers, workers...) {
-		t.Logf("process %d: %s resident", pid, residentOf(pid))
+	for n, pid := range keepers {
+		t.Logf("a daemon has %s and %s resident; its process began %.2f s ago, the instances' inits %.2f s and %.2f s: Incus does not wait for it",
+			residentOf(pid), residentOf(workers[n]), ageOf(t, pid), ageOf(t, i.initOf(a)), ageOf(t, i.initOf(b)))
 	}
 	for _, pid := range workers {
 		unix.Kill(pid, unix.SIGKILL)
