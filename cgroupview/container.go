@@ -159,15 +159,27 @@ func (c *Container) close() {
 func (c *Container) touch()                   { c.used.Store(int64(c.r.boottime())) }
 func (c *Container) untouched() time.Duration { return c.r.boottime() - time.Duration(c.used.Load()) }
 
-// name gives the last part of the group's path, without what LXC, systemd and the container engines put around it.
-func (p *paths) name() string {
-	path := "/"
+// Group is the path of the container's cgroup beneath the mount of its hierarchy; "/" where it has none of its own.
+func (c *Container) Group() string {
+	if p := c.paths.Load(); p != nil {
+		return p.group()
+	}
+	return "/"
+}
+
+// group gives the path of the group. It is the same in each hierarchy in which there is one, where a container manager made them.
+func (p *paths) group() string {
 	for _, c := range [...]controller{memory, unified, cpu, cpuset} {
 		if p[c] != "" && p[c] != "/" {
-			path = p[c]
-			break
+			return p[c]
 		}
 	}
+	return "/"
+}
+
+// name gives the last part of the group's path, without what LXC, systemd and the container engines put around it.
+func (p *paths) name() string {
+	path := p.group()
 	name := path[strings.LastIndexByte(path, '/')+1:]
 	for _, prefix := range [...]string{"lxc.payload.", "lensfs.run.", "docker-", "libpod-", "crio-", "cri-containerd-"} {
 		name = strings.TrimPrefix(name, prefix)

@@ -96,9 +96,7 @@ func leftovers() []string {
 		}
 		return nil
 	})
-	for _, path := range advertised(runName()) {
-		found = append(found, path)
-	}
+	found = append(found, advertised(runName())...)
 	procs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range procs {
 		cmdline, _ := os.ReadFile(p + "/cmdline")

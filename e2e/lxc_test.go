@@ -179,6 +179,7 @@ type lxcOptions struct {
 	privileged bool
 	hook       string // "": that of Debian's package lxcfs, which LXC's own configuration names
 	inner      string // cgroup below the limits
+	group      string // of the host, in which LXC makes the container's
 	memory     int64
 	swap       int64 // beside the memory
 	cpuset     string
@@ -239,6 +240,9 @@ func newLXC(t *testing.T, d *daemon, o lxcOptions) *lxcContainer {
 	}
 	if o.inner != "" {
 		config = append(config, "lxc.cgroup.dir.monitor = monitor."+c.name, "lxc.cgroup.dir.container = container."+c.name, "lxc.cgroup.dir.container.inner = "+o.inner)
+	}
+	if o.group != "" {
+		config = append(config, "lxc.cgroup.dir = "+o.group)
 	}
 	if !o.privileged {
 		needIDs(t)

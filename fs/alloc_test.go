@@ -17,7 +17,7 @@ func TestHandlersDoNotAllocate(t *testing.T) {
 	pid := uint32(testPid)
 	for i := range files {
 		f := &files[i]
-		if f.isDir() {
+		if f.isDir() || f.hidden() { // a list for the host, now and then
 			continue
 		}
 		t.Run("shared/"+f.path, func(t *testing.T) {

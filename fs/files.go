@@ -41,6 +41,7 @@ var files = []file{
 	{17, "proc/pressure/io", reg444, procview.Pressure(cgroupview.PressureIO)},
 	{18, "proc/pressure/cpu", reg444, procview.Pressure(cgroupview.PressureCPU)},
 	{19, "proc/pressure/memory", reg444, procview.Pressure(cgroupview.PressureMemory)},
+	{21, "proc/.loadavgs", reg444, procview.Loadavgs},
 	{6, "sys", dir555, nil},
 	{7, "sys/devices", dir755, nil},
 	{8, "sys/devices/system", dir755, nil},
@@ -75,6 +76,9 @@ func hostless(view func([]byte, *cgroupview.Container) ([]byte, error)) procview
 }
 
 func (f *file) isDir() bool { return f.mode&syscall.S_IFMT == syscall.S_IFDIR }
+
+// hidden says that f is in the shared tree for the host alone, and not listed: what is bound into containers is what is listed.
+func (f *file) hidden() bool { return strings.HasPrefix(f.name(), ".") }
 
 func (f *file) name() string { return f.path[strings.LastIndexByte(f.path, '/')+1:] }
 

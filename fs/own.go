@@ -106,7 +106,7 @@ func (o *own) lookupFile(dir uint64, name string, out *fuse.EntryOut) fuse.Statu
 	if f == nil && d.number == cpuDirNumber {
 		return o.lookupCPU(rec, name, out)
 	}
-	if f == nil {
+	if f == nil || f.hidden() {
 		return fuse.OK // no such file in this version's tree; none will come while this connection lives
 	}
 	rec.kept.lookups().Add(1)
@@ -224,6 +224,9 @@ func (o *own) ReadDir(in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 			return o.listCPUs(rec, entries, in.Offset, out)
 		}
 		for _, f := range o.tree.children[d.number] {
+			if f.hidden() {
+				continue
+			}
 			mode := f.mode
 			if o.direct[f.number] {
 				mode = syscall.S_IFLNK

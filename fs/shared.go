@@ -134,6 +134,9 @@ func (s *shared) Read(in *fuse.ReadIn, buf []byte) (int, fuse.Status) {
 		n, err = h.read(buf, in.Offset, func() (*snapshot, error) {
 			begun = time.Now()
 			v := s.render.of(in.Pid)
+			if f.hidden() && !v.container.IsHost() {
+				return nil, syscall.EPERM
+			}
 			v.requests.Add(1)
 			return s.render.lockSince(begun, v, f)
 		})
@@ -177,6 +180,9 @@ func (s *shared) ReadDir(in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 		{Name: "..", Ino: up.number, Mode: up.mode},
 	}
 	for _, child := range s.tree.children[f.number] {
+		if child.hidden() {
+			continue
+		}
 		entries = append(entries, fuse.DirEntry{Name: child.name(), Ino: child.number, Mode: child.mode})
 	}
 	return list(out, entries, in.Offset)

@@ -171,7 +171,7 @@ type largeFiles [maxNumber]bool
 
 func (r *renderer) findLarge(t *tree) (large largeFiles, err error) {
 	for _, f := range t.byNumber {
-		if f == nil || f.isDir() {
+		if f == nil || f.isDir() || f.hidden() {
 			continue
 		}
 		text, err := r.render(nil, f, r.resolver.Host())

@@ -8,7 +8,7 @@
 # In the guest, JOB is /job.sh and each FILE, which may be a folder, is in /t. /srv/rootfs is a root file system for containers.
 # Nothing that a job does to the machine remains. The logs out.log (the job) and boot.log (the kernel, systemd) go to
 # DIR (default: e2e/out/vm); boot-1.log is of a machine that did not boot and so was started again.
-# T is the time limit in seconds (default 900).
+# T is the time limit in seconds (default 900). With OLD_KERNEL=1 its kernel is Debian 12's.
 #
 # Wants root, debootstrap and e2fsprogs. What was built is kept under $LENSFS_CACHE (default /var/cache/lensfs).
 
@@ -55,6 +55,12 @@ make_image() { # DIR ROOTFS UNIT
 	done
 	touch "$root"/{etc,var}/.updated # no ldconfig, sysusers and the like at every first boot
 
+	# Of Debian 12, Linux 6.1: what it is like without FUSE_NOTIFY_RESEND.
+	debian bookworm "$1/old" linux-image-cloud-amd64 kmod
+	cp -a "$1"/old/lib/modules/* "$root/usr/lib/modules/"
+	mv "$1"/old/boot/vmlinuz-* "$1/vmlinuz-old"
+	rm -rf "$1/old"
+
 	# No initrd: NVMe and ext4 are built into this kernel, which saves ten seconds of a boot.
 	mv "$root"/boot/vmlinuz-* "$1/vmlinuz"
 	rm "$root"/boot/initrd.img-*
@@ -95,7 +101,7 @@ boot() {
 	options=(
 		-accel "tcg,thread=multi" -machine q35 -cpu "max,-svm" -smp 8 -m 2048
 		-nodefaults -display none -no-reboot
-		-kernel /vm/image/vmlinuz
+		-kernel "/vm/image/vmlinuz${OLD_KERNEL:+-old}"
 		-append "${command_line[*]}"
 		-serial file:/vm/logs/boot.log
 		-device virtio-serial -chardev "file,id=job,path=/vm/logs/out.log" -device "virtconsole,chardev=job"
