@@ -86,7 +86,15 @@ func (k *Keeper) begin(kept Descriptors) error {
 		kept.close()
 		return err
 	}
-	if err := p.prepare(k.cfg.Worker, k.nice); err != nil {
+	unprepared := p.link.Send(Message{Op: OpPrepare, Config: k.cfg.Worker, Nice: k.nice})
+	// Meanwhile: Incus, which may start one for each instance, does not wait until it is ready, and what is mounted waits for the worker.
+	if len(kept) == 0 {
+		if err := k.mountAll(); err != nil {
+			p.kill()
+			return err
+		}
+	}
+	if err := p.prepared(k.cfg.Worker, unprepared); err != nil {
 		kept.close()
 		return err
 	}
