@@ -33,7 +33,7 @@ func (d *daemon) container(flags []string, cmd ...string) *container {
 	name := uniqueName()
 	c := talk(d.t, exec.Command(binary, d.runArgs(append([]string{"--name", name}, flags...), cmd...)...))
 	c.name = name
-	poll(d.t, 20*time.Second, "the container has an init in its cgroup", func() bool {
+	poll(d.t, time.Duration(rounds(20, 120))*time.Second, "the container has an init in its cgroup", func() bool {
 		c.init = childIn(c.cmd.Process.Pid, "lensfs.run."+c.name)
 		return c.init != 0
 	})

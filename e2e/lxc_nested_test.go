@@ -92,6 +92,12 @@ func innerLXC(t *testing.T, c *lxcContainer, hook string) *lxcContainer {
 	if err := os.WriteFile(filepath.Join(c.rootfs, "inner/inner/config"), []byte(strings.Join(config, "\n")), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			log, _ := os.ReadFile(filepath.Join(c.rootfs, "inner/log"))
+			t.Logf("the log of the inner container:\n%s", log)
+		}
+	})
 	return inner
 }
 
@@ -123,12 +129,12 @@ func TestLXCSystemd(t *testing.T) {
 const systemdInit = "/lib/systemd/systemd"
 
 // newMachine is newLXC with a rootfs like the machine's own, with all programs that this has: LXC, systemd.
-func newMachine(t *testing.T, d *daemon, o lxcOptions, init string, extra ...string) *lxcContainer {
+func newMachine(t *testing.T, d *daemon, o lxcOptions, init string, more ...string) *lxcContainer {
 	t.Helper()
 	dir := tempDir(t)
 	c := &lxcContainer{t: t, name: uniqueName(), dir: dir, rootfs: filepath.Join(dir, "rootfs"), views: d.views, log: filepath.Join(dir, "log")}
 	lower, upper := filepath.Join(dir, "lower"), filepath.Join(dir, "upper")
-	for _, sub := range []string{lower, upper, c.rootfs, filepath.Join(dir, c.name)} {
+	for _, sub := range []string{lower, upper, c.rootfs} {
 		if err := os.Mkdir(sub, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -162,27 +168,7 @@ func newMachine(t *testing.T, d *daemon, o lxcOptions, init string, extra ...str
 	if err := os.WriteFile(filepath.Join(c.rootfs, "observe.py"), []byte(observe), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	config := []string{"lxc.include = " + lxcCommon, "lxc.apparmor.profile = unconfined"}
-	if o.hook != "" {
-		config = append(config, "lxc.hook.mount =", "lxc.hook.mount = "+o.hook)
-	}
-	if !o.privileged {
-		ids := fmt.Sprintf("0 %d %d", lxcIDs, lxcIDCount)
-		config = append(config, "lxc.include = "+lxcUserNS, "lxc.idmap = u "+ids, "lxc.idmap = g "+ids)
-	}
-	config = append(config, extra...)
-	config = append(config, "lxc.uts.name = "+c.name, "lxc.rootfs.path = dir:"+c.rootfs, "lxc.net.0.type = empty", "lxc.init.cmd = "+init, o.limits())
-	if err := os.WriteFile(filepath.Join(dir, c.name, "config"), []byte(strings.Join(config, "\n")), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			log, _ := os.ReadFile(c.log)
-			inner, _ := os.ReadFile(filepath.Join(c.rootfs, "inner/log"))
-			t.Logf("the log of container %s:\n%s\n%s", c.name, log, inner)
-		}
-		c.stop()
-	})
+	c.configure(o, init, more...)
 	return c
 }
 
