@@ -15,7 +15,7 @@ import (
 
 // TestIncus starts instances as users of Incus do: with one daemon for all, and with an LXCFS of each instance's own, which is our binary under that name.
 func TestIncus(t *testing.T) {
-	needMachine(t, "incusd", "incus")
+	needMachine(t, incusd, "incus")
 	lockLXC(t)
 	i := startIncus(t)
 	for _, privileged := range []bool{false, true} {
@@ -122,8 +122,10 @@ type incus struct {
 	done chan error
 }
 
-// image is that of instances.
-const image = "small"
+const (
+	incusd = "/usr/libexec/incus/incusd" // where Debian has it
+	image  = "small"                     // of all instances
+)
 
 // startIncus starts one that has an image, and our binary as its lxcfs. It ends with the test.
 func startIncus(t *testing.T) *incus {
@@ -138,14 +140,14 @@ func startIncus(t *testing.T) *incus {
 			t.Fatal(err)
 		}
 	}
-	daemon := exec.Command("incusd", "--group", "root")
+	daemon := exec.Command(incusd, "--group", "root")
 	daemon.Env, daemon.Stdout, daemon.Stderr = i.env, i.log.file, i.log.file
 	if err := daemon.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() { i.done <- daemon.Wait() }()
 	t.Cleanup(func() { i.stop(daemon) })
-	i.finish(exec.Command("incusd", "waitready", "--timeout", "180"))
+	i.finish(exec.Command(incusd, "waitready", "--timeout", "180"))
 	setup := i.command("admin", "init", "--preseed")
 	setup.Stdin = strings.NewReader(`
 storage_pools: [{name: default, driver: dir}]
