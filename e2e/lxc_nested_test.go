@@ -40,11 +40,11 @@ func TestLXCNested(t *testing.T) {
 }
 
 // moveAside moves the outer container's processes out of the cgroup in which LXC is to make those of containers: in v2, what has processes cannot pass
-// controllers on. In a container with systemd that has been done already.
+// controllers on. In a container with systemd that has been done already; LXC knows the name that it gives.
 const moveAside = `
 if cd /sys/fs/cgroup && [ -f cgroup.procs ]; then
-mkdir -p init
-for pid in $(cat cgroup.procs); do echo $pid >init/cgroup.procs || true; done 2>/dev/null
+mkdir -p init.scope
+for pid in $(cat cgroup.procs); do echo $pid >init.scope/cgroup.procs || true; done 2>/dev/null
 echo +memory +cpu +cpuset >cgroup.subtree_control
 fi
 `
