@@ -133,7 +133,6 @@ func startIncus(t *testing.T) *incus {
 	dir := tempDir(t)
 	i := &incus{t: t, dir: filepath.Join(dir, "incus"), log: newLogFile(t), done: make(chan error, 1)}
 	path := filepath.Dir(lxcfsLink(t)) + ":" + os.Getenv("PATH")
-	// A kernel may have AppArmor where there is nothing that loads profiles.
 	i.env = append(os.Environ(), "PATH="+path, "INCUS_DIR="+i.dir, "INCUS_CONF="+filepath.Join(dir, "conf"), "INCUS_SECURITY_APPARMOR=false")
 	for _, sub := range []string{"incus", "conf"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o711); err != nil {
@@ -148,10 +147,11 @@ func startIncus(t *testing.T) *incus {
 	go func() { i.done <- daemon.Wait() }()
 	t.Cleanup(func() { i.stop(daemon) })
 	i.finish(exec.Command(incusd, "waitready", "--timeout", "180"))
+	// Without AppArmor, as in newLXC.
 	setup := i.command("admin", "init", "--preseed")
 	setup.Stdin = strings.NewReader(`
 storage_pools: [{name: default, driver: dir}]
-profiles: [{name: default, devices: {root: {path: /, pool: default, type: disk}}}]
+profiles: [{name: default, config: {raw.lxc: lxc.apparmor.profile=unconfined}, devices: {root: {path: /, pool: default, type: disk}}}]
 `)
 	i.finish(setup)
 	i.run("image", "import", makeImage(t), "--alias", image)

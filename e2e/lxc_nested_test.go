@@ -107,6 +107,9 @@ func TestLXCSystemd(t *testing.T) {
 	lockLXC(t)
 	d := serveAt(t, lxcTree, tempDir(t))
 	for _, privileged := range []bool{true, false} {
+		if privileged && testing.Short() {
+			continue // half a minute of an emulated machine
+		}
 		t.Run(fmt.Sprintf("privileged %v", privileged), func(t *testing.T) {
 			o := lxcOptions{privileged: privileged, hook: ourHook(t), memory: 300 << 20, cpuset: "0-1", quota: 1.5}
 			c := newMachine(t, d, o, systemdInit+" systemd.unit=basic.target") // and not the services of this machine
