@@ -90,8 +90,8 @@ func Abandon(h Handover) error {
 		remove(filepath.Join(h.StateDir, name))
 	}
 	k.conceal()
-	for _, dir := range dirs { // last: from now on others may serve there
-		remove(claimPath(h.StateDir, dir))
+	for n := len(dirs) - 1; n >= 0; n-- { // last, and that of the tree the very last: from then on others may serve there
+		remove(claimPath(h.StateDir, dirs[n]))
 	}
 	os.Remove(h.StateDir) // fails while something of others is in it
 	return errors.Join(errs...)
