@@ -30,7 +30,7 @@ func (k *Keeper) adopt(taken *errTaken) error {
 		link.Close() // its worker goes on alone
 		return fmt.Errorf("worker %d, whose keeper has ended, serves %s and own views on %s: give the same --tree and --views, or end it with \"lensfs stop\"", w.Pid, h.Tree.Dir, views)
 	}
-	if hasEnded(d[FdTree]) {
+	if hasEnded(h.Tree, d[FdTree]) {
 		d.close()
 		link.Close()
 		return errEnded
@@ -60,10 +60,14 @@ func (k *Keeper) adopt(taken *errTaken) error {
 // errEnded says that the kernel has ended the connection that a worker without keeper serves: it is about to end too.
 var errEnded = errors.New("its connection has ended")
 
-// hasEnded says whether the kernel has ended a connection.
-func hasEnded(fd int) bool {
+// hasEnded says whether the kernel has ended a connection. If somebody has taken its mount away, it may be about to: it is given a moment.
+func hasEnded(m Mount, fd int) bool {
+	moment := 0
+	if top, err := topMount(m.Dir); err == nil && (top == nil || fmt.Sprintf("%d:%d", top.Major, top.Minor) != m.Device) {
+		moment = 100 // ms
+	}
 	p := []unix.PollFd{{Fd: int32(fd)}}
-	n, err := unix.Poll(p, 0)
+	n, err := unix.Poll(p, moment)
 	return err == nil && n == 1 && p[0].Revents&unix.POLLERR != 0
 }
 
