@@ -18,30 +18,28 @@ func TestIncus(t *testing.T) {
 	needMachine(t, incusd, "incus")
 	lockLXC(t)
 	i := startIncus(t)
-	for _, privileged := range []bool{false, true} {
-		t.Run(fmt.Sprintf("one daemon for all, privileged %v", privileged), func(t *testing.T) { i.of(t).oneForAll(privileged) })
-	}
+	t.Run("one daemon for all", func(t *testing.T) { i.of(t).oneForAll() })
 	i.run("config", "set", "instances.lxcfs.per_instance=true")
-	t.Run("one for each, LXCFS hook", func(t *testing.T) { i.of(t).oneForEach() })
-	t.Run("one for each, lensfs hook", func(t *testing.T) {
+	t.Run("one for each", func(t *testing.T) {
 		hookOfIncus(t, filepath.Join(tempDir(t), "none"))
 		i.of(t).oneForEach()
 	})
 }
 
 // oneForAll has an instance look at itself while its limits change, and read while the daemon is killed and upgraded.
-func (i *incus) oneForAll(privileged bool) {
+func (i *incus) oneForAll() {
 	t := i.t
 	d := serveAt(t, lxcTree, tempDir(t))
 	d.warnings = true
 	hookOfIncus(t, d.views)
-	set := i.launch("limits.memory=300MiB", "limits.cpu=2", fmt.Sprint("security.privileged=", privileged))
-	quota := i.launch("limits.memory=200MiB", "limits.cpu.allowance=150ms/100ms", fmt.Sprint("security.privileged=", privileged))
+	set := i.launch("limits.memory=300MiB", "limits.cpu=2")
 	i.sees(set, 300, 2)
-	i.sees(quota, 200, 2)
+	// Incus 6.0.4 shares out the CPUs before it has noted the new number; it does it again when another instance starts.
 	i.run("config", "set", set, "limits.memory=260MiB", "limits.cpu=3")
-	i.run("config", "set", quota, "limits.memory=220MiB", "limits.cpu.allowance=310ms/100ms")
+	quota := i.launch("limits.memory=200MiB", "limits.cpu.allowance=150ms/100ms", "security.privileged=true")
+	i.sees(quota, 200, 2)
 	i.sees(set, 260, 3)
+	i.run("config", "set", quota, "limits.memory=220MiB", "limits.cpu.allowance=310ms/100ms")
 	i.sees(quota, 220, 4)
 
 	c := talk(t, i.command("exec", "-T", "--env", "LENSFS_TEST_ROLE=load", set, "--", "/bin/e2e"))
@@ -81,18 +79,16 @@ func (i *incus) oneForEach() {
 		t.Fatalf("keepers %v and workers %v, of two instances", keepers, workers)
 	}
 	for n, pid := range keepers {
-		t.Logf("a daemon has %s and %s resident; its process began %.2f s ago, the instances' inits %.2f s and %.2f s: Incus does not wait for it",
-			residentOf(pid), residentOf(workers[n]), ageOf(t, pid), ageOf(t, i.initOf(a)), ageOf(t, i.initOf(b)))
+		t.Logf("a daemon has %s and %s resident; its process began at %.2f s, the instances' inits at %.2f s and %.2f s: Incus does not wait for it",
+			residentOf(pid), residentOf(workers[n]), started(t, pid), started(t, i.initOf(a)), started(t, i.initOf(b)))
 	}
 	for _, pid := range workers {
 		unix.Kill(pid, unix.SIGKILL)
 	}
 	i.sees(a, 300, 2)
 	i.sees(b, 200, 3)
-	for range 2 {
-		i.run("restart", "--force", a)
-		i.sees(a, 300, 2)
-	}
+	i.run("restart", "--force", a)
+	i.sees(a, 300, 2)
 	i.run("stop", "--force", b)
 	i.sees(a, 300, 2)
 	i.onlyLxcfs(1)
@@ -308,7 +304,8 @@ func (i *incus) sees(name string, memory, cpus int) {
 	var kb, processors, mounts int
 	var up, idle float64
 	var online string
-	if _, err := fmt.Sscanf(out, "MemTotal: %d kB\n%d\n%f %f\n%s\n%d", &kb, &processors, &up, &idle, &online, &mounts); err != nil {
+	// In words: a file may have blank lines behind its text when another worker has taken over.
+	if _, err := fmt.Sscanf(strings.Join(strings.Fields(out), " "), "MemTotal: %d kB %d %f %f %s %d", &kb, &processors, &up, &idle, &online, &mounts); err != nil {
 		i.t.Fatalf("instance %s says %q: %v", name, out, err)
 	}
 	list, err := parseList(online)
@@ -316,7 +313,7 @@ func (i *incus) sees(name string, memory, cpus int) {
 		i.t.Fatal(err)
 	}
 	if kb != memory<<10 || processors != cpus || len(list) != cpus || mounts < 8 {
-		i.t.Errorf("instance %s of %d MiB and %d CPUs sees: %q", name, memory, cpus, out)
+		i.t.Errorf("instance %s of %d MiB and %d CPUs sees %q; its cpuset is %s", name, memory, cpus, out, cgroupRead(i.t, i.initOf(name), "cpuset", "cpuset.cpus", "cpuset.cpus.effective"))
 	}
 	if age := ageOf(i.t, i.initOf(name)); up > age+0.1 || up < age-lxcLimit.Seconds() || up == 0 {
 		i.t.Errorf("instance %s has been up for %v s, its init is %v s old", name, up, age)
