@@ -4,7 +4,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# Later ones need modules that the proxy does not hand out.
+export NFPM := go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# Without a tag v1.2.3 behind it, a tree is older than any release, and the younger the later its last commit is.
+PACKAGE_VERSION := $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-/+/; s/-/./g' | grep . || \
+	TZ=UTC git log -1 --date=format-local:%Y%m%d%H%M%S --format='0~%cd.%h' 2>/dev/null || echo '0~devel')
 PACKAGES := ./...
 UNIT := $(shell go list ./... 2>/dev/null | grep -v /e2e)
 # Where images that take minutes to make are kept between runs.
@@ -12,14 +17,18 @@ export LENSFS_CACHE ?= /var/cache/lensfs
 
 # What each target needs of Debian.
 DEMO_DEBS := procps python3
-TEST_DEBS := procps python3 gcc libc6-dev lxc uidmap runc busybox-static attr debootstrap e2fsprogs iproute2 util-linux systemd \
-	htop sysstat tmux nodejs musl-tools default-jre-headless
+TEST_DEBS := procps python3 gcc libc6-dev lxc uidmap runc podman busybox-static attr debootstrap e2fsprogs iproute2 util-linux systemd \
+	htop sysstat tmux nodejs musl-tools default-jre-headless rpm groff-base
 
-.PHONY: build demo test unit root soak differential test-vm bench bench-smoke lint closed ci deps-demo deps-test clean
+.PHONY: build packages demo test unit root soak differential test-vm bench bench-smoke lint closed ci deps-demo deps-test clean
 
 build: ## the binary, static: out/lensfs
 	mkdir -p out
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o out/lensfs ./cmd/lensfs
+
+packages: build ## out/packages/*.deb and *.rpm
+	rm -rf out/packages
+	bash share/package/build.sh out/lensfs "$(PACKAGE_VERSION)" out/packages
 
 demo: deps-demo build ## its main job in a minute: the host beside a container
 	bash demo.sh out/lensfs
@@ -30,7 +39,7 @@ unit: ## what needs neither root nor mounts; then what the race detector does no
 	go test -race -count=1 $(UNIT)
 	go test -count=1 -run 'Alloc|WhatStays' $(UNIT)
 
-root: ## real mounts, cgroups and containers on this machine
+root: packages ## real mounts, cgroups and containers on this machine
 	LENSFS_MUST_RUN=1 go test -count=1 -timeout 40m ./e2e
 
 soak: deps-test ## the soak test for longer, or once more: make soak FOR=10m SEED=1

@@ -120,6 +120,12 @@ func lxcfsVersion(t *testing.T, program string) string {
 // startLXCFS mounts one on a directory of its own, and ends it with the test.
 func startLXCFS(t *testing.T, program string, flags ...string) string {
 	t.Helper()
+	tree, _ := startLXCFSProcess(t, program, flags...)
+	return tree
+}
+
+func startLXCFSProcess(t *testing.T, program string, flags ...string) (string, *os.Process) {
+	t.Helper()
 	dir := tempDir(t)
 	tree := filepath.Join(dir, "tree")
 	if err := os.Mkdir(tree, 0o755); err != nil {
@@ -146,5 +152,5 @@ func startLXCFS(t *testing.T, program string, flags ...string) string {
 		}
 	})
 	poll(t, 20*time.Second, "LXCFS is mounted", func() bool { return mountedOn(t, tree) != "" })
-	return tree
+	return tree, cmd.Process
 }

@@ -66,8 +66,11 @@ func processesOf(path string) []string {
 	var files []string
 	mounts, _ := mountinfo.GetMounts(nil)
 	for _, m := range mounts {
+		if !strings.HasPrefix(m.FSType, "cgroup") {
+			continue // not to be looked at: its server may hang
+		}
 		file := filepath.Join(m.Mountpoint, path, "cgroup.procs")
-		if _, err := os.Stat(file); strings.HasPrefix(m.FSType, "cgroup") && err == nil {
+		if _, err := os.Stat(file); err == nil {
 			files = append(files, file)
 		}
 	}

@@ -149,6 +149,14 @@ func skipEmulated(t *testing.T) {
 	}
 }
 
+// skipSlow leaves out of the virtual machine what passes there, takes long on emulated CPUs, and does not depend on what that machine has.
+func skipSlow(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("passes on an emulated machine too, and takes a minute there")
+	}
+}
+
 func skip(t *testing.T, why string) {
 	t.Helper()
 	if why == "" {

@@ -218,6 +218,7 @@ type lxcContainer struct {
 	dir    string // of lxc-start -P
 	rootfs string // an overlay on the cached Debian
 	views  string // for our hook
+	tree   string // for our hook too
 	log    string
 }
 
@@ -225,7 +226,7 @@ type lxcContainer struct {
 func newLXC(t *testing.T, d *daemon, o lxcOptions) *lxcContainer {
 	t.Helper()
 	dir := tempDir(t)
-	c := &lxcContainer{t: t, name: uniqueName(), dir: dir, rootfs: filepath.Join(dir, "rootfs"), views: filepath.Join(dir, "none"), log: filepath.Join(dir, "log")}
+	c := &lxcContainer{t: t, name: uniqueName(), dir: dir, rootfs: filepath.Join(dir, "rootfs"), views: filepath.Join(dir, "none"), tree: lxcTree, log: filepath.Join(dir, "log")}
 	if d != nil {
 		c.views = d.views
 	}
@@ -334,7 +335,7 @@ func needIDs(t *testing.T) {
 func (c *lxcContainer) start() {
 	c.t.Helper()
 	os.Remove(filepath.Join(c.rootfs, "observed"))
-	c.command("env", "LENSFS_VIEWS="+c.views, "lxc-start", "-P", c.dir, "-n", c.name, "-l", "DEBUG", "-o", c.log)
+	c.command("env", "LENSFS_VIEWS="+c.views, "LENSFS_TREE="+c.tree, "lxc-start", "-P", c.dir, "-n", c.name, "-l", "DEBUG", "-o", c.log)
 }
 
 // stop kills the container, if it runs, and waits until LXC has removed its cgroups.

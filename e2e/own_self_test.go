@@ -286,11 +286,15 @@ func newOCI(t *testing.T, runtime string, d *daemon, userNS bool) *oci {
 // run runs a command in a container with a limit of memory and a quota of one CPU.
 func (o *oci) run(kb int, cmd ...string) (string, error) {
 	name := uniqueName()
+	return o.runSpec(name, o.spec(name, kb, cmd))
+}
+
+func (o *oci) runSpec(name string, spec *specs.Spec) (string, error) {
 	bundle := filepath.Join(o.dir, name)
 	if err := os.Mkdir(bundle, 0o755); err != nil {
 		return "", err
 	}
-	config, err := json.Marshal(o.spec(name, kb, cmd))
+	config, err := json.Marshal(spec)
 	if err != nil {
 		return "", err
 	}

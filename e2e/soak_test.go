@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	soakFor  = flag.Duration("soak.for", 0, "how long TestSoak goes on; 0: 75 seconds, half a minute with -test.short")
+	soakFor  = flag.Duration("soak.for", 0, "how long TestSoak goes on; 0: three minutes, half a minute with -test.short")
 	soakSeed = flag.Uint64("soak.seed", 0, "what TestSoak does, and in which order; 0: any")
 )
 
@@ -35,7 +35,7 @@ func TestSoak(t *testing.T) {
 	needRoot(t)
 	length := *soakFor
 	if length == 0 {
-		length = time.Duration(rounds(75, 30)) * time.Second
+		length = time.Duration(rounds(180, 30)) * time.Second
 	}
 	seed := *soakSeed
 	if seed == 0 {

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -73,6 +74,17 @@ func (s *slots[T]) of(f *file) *T {
 // hostless makes a Source of a view that needs nothing of the host's /proc.
 func hostless(view func([]byte, *cgroupview.Container) ([]byte, error)) procview.Source {
 	return func(dst []byte, _ *procview.Host, c *cgroupview.Container) ([]byte, error) { return view(dst, c) }
+}
+
+// Paths lists the files that containers are shown on this host, as paths below its root: those that its kernel has.
+func Paths() []string {
+	var paths []string
+	for _, f := range files {
+		if _, err := os.Lstat("/" + f.path); err == nil && !f.isDir() {
+			paths = append(paths, f.path)
+		}
+	}
+	return paths
 }
 
 func (f *file) isDir() bool { return f.mode&syscall.S_IFMT == syscall.S_IFDIR }

@@ -113,6 +113,11 @@ func (w *running) do(m keeper.Message, fds []int) (answer keeper.Message, end bo
 		if text, err = json.Marshal(w.serving.Report()); err == nil {
 			return keeper.Message{Op: keeper.OpDone, Status: text}, false
 		}
+	case m.Op == keeper.OpView && w.serving != nil:
+		var v keeper.View
+		if v, err = w.serving.View(m.Caller); err == nil {
+			return keeper.Message{Op: keeper.OpDone, View: &v}, false
+		}
 	default:
 		err = fmt.Errorf("%q is not known here, or not now", m.Op)
 	}

@@ -167,6 +167,24 @@ func (w *Worker) recallThenSweep() {
 	}
 }
 
+// View says which container a process is in, and makes sure that this has its own view, as if the process had followed the link "self".
+func (w *Worker) View(pid uint32) (keeper.View, error) {
+	v := w.render.of(pid)
+	if v.container.IsHost() {
+		return keeper.View{}, nil
+	}
+	view := keeper.View{Container: v.container.Name, Init: v.container.ID().Init}
+	if w.own == nil {
+		return view, nil
+	}
+	rec, err := w.own.records.of(v)
+	if err != nil {
+		return view, err
+	}
+	view.Container = rec.name
+	return view, nil
+}
+
 // Unveil has every container shown the host's own values from now on, or its own again.
 func (w *Worker) Unveil(host bool) { w.render.unveiled.Store(host) }
 

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
@@ -46,7 +48,8 @@ func lxcfsCommand() *cobra.Command {
 	f.BoolVar(&o.cgroupDir, "enable-cgroup", false, "have a directory cgroup; it is empty, as containers have cgroup namespaces since Linux 4.6")
 	f.StringVar(&o.runtimeDir, "runtime-dir", "/run", "keep state in this `directory`")
 	f.BoolP("version", "v", false, "print the version")
-	for name, why := range meaningless {
+	for _, name := range slices.Sorted(maps.Keys(meaningless)) {
+		why := meaningless[name]
 		if name == "o" {
 			f.StringP("options", "o", "", "no meaning here: "+why)
 			continue

@@ -48,7 +48,8 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	cmd.AddCommand(serveCommand(), statusCommand(), topCommand(), upgradeCommand(), stopCommand(), runCommand(), showCommand(), workerCommand(), initCommand(), janitorCommand())
+	cmd.AddCommand(serveCommand(), statusCommand(), topCommand(), upgradeCommand(), stopCommand(), runCommand(), showCommand(), attachCommand(), cdiCommand(), hookCommand(), nriCommand(), workerCommand(), initCommand(), janitorCommand(), attachChildCommand())
+	cmd.AddCommand(forPackagers()...)
 	return cmd
 }
 

@@ -54,6 +54,7 @@ func runCommand() *cobra.Command {
 	f.Float64Var(&o.cpus, "cpus", 0, "CPU time, in CPUs: `1.5` (default: no limit)")
 	f.StringVar(&o.cpuset, "cpuset", "", "the CPUs to run on, as in `0-1,4` (default: all)")
 	f.StringVar(&o.name, "name", fmt.Sprintf("run-%d", os.Getpid()), "its `name`, also its host name")
+	f.Lookup("name").DefValue = "run-PID" // in texts that outlive it
 	f.StringVar(&o.parent, "cgroup-parent", "/", "make its cgroup beneath this `group`, which must exist")
 	f.StringVar(&o.views, "views", "/run/lensfs", "the `directory` of own views that lensfs serves")
 	f.StringVar(&o.tree, "tree", "", "bind the shared tree on this `directory` instead, as LXCFS's hook does")

@@ -39,7 +39,8 @@ func showCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().Uint32Var(&pid, "pid", uint32(os.Getpid()), "the `process` that would read (default: this one)")
+	cmd.Flags().Uint32Var(&pid, "pid", uint32(os.Getpid()), "the `process` that would read")
+	cmd.Flags().Lookup("pid").DefValue = "its own" // in texts that outlive it
 	cmd.Flags().StringVar(&quota, "cpu-quota", "min", "as in serve: `mode` min, ignore, first")
 	cmd.Flags().BoolVar(&hideCPUs, "hide-cpus", false, "as in serve")
 	return cmd

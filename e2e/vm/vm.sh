@@ -60,6 +60,7 @@ make_image() { # DIR ROOTFS UNIT
 	cp -a "$1"/old/lib/modules/* "$root/usr/lib/modules/"
 	mv "$1"/old/boot/vmlinuz-* "$1/vmlinuz-old"
 	rm -rf "$1/old"
+	echo virtio_console >"$root/etc/modules-load.d/console.conf" # built into the newer one
 
 	# No initrd: NVMe and ext4 are built into this kernel, which saves ten seconds of a boot.
 	mv "$root"/boot/vmlinuz-* "$1/vmlinuz"

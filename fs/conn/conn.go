@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -68,8 +69,7 @@ func New(fd int, slots *Slots, handler Handler, stats *Stats, debug bool) (*Conn
 		return nil, fmt.Errorf("/dev/fuse: %w", err)
 	}
 	c := &Conn{fd: uintptr(fd), file: os.NewFile(uintptr(fd), "/dev/fuse"), slots: slots, handler: handler, stats: stats, debug: debug}
-	c.overdue = time.AfterFunc(tooLong, c.look)
-	c.overdue.Stop()
+	c.overdue = time.AfterFunc(math.MaxInt64, c.look) // until it is set
 	var err error
 	if c.raw, err = c.file.SyscallConn(); err != nil {
 		return nil, err

@@ -83,13 +83,16 @@ func (e *errTaken) ending(err error) bool {
 // errNobody says that no worker is to be adopted: there is a keeper, or neither.
 var errNobody = errors.New("nobody to adopt")
 
+// adoptLimit is how long a worker may take to give everything over; on a busy emulated machine two seconds were too few.
+const adoptLimit = 20 * time.Second
+
 // askToAdopt asks the one who serves dir to be adopted.
 func askToAdopt(stateDir, dir string) (h Handover, d Descriptors, w Worker, link *Link, err error) {
 	link, err = dial(stateDir, dir)
 	if err != nil {
 		return h, nil, w, nil, errNobody
 	}
-	m, fds, err := link.ask(Message{Op: opAdopt}, answers)
+	m, fds, err := link.ask(Message{Op: opAdopt}, adoptLimit)
 	if err == nil && (m.Handover == nil || m.Worker == nil) {
 		err = errors.New("the answer has nothing in it")
 	}

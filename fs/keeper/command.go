@@ -62,6 +62,15 @@ func Stop(stateDir, dir string, force bool) error {
 	return k.Close()
 }
 
+// ViewOf gives what the daemon that serves dir has for a process. A container that nobody has asked for yet gets its own view by that.
+func ViewOf(stateDir, dir string, pid int) (View, error) {
+	m, err := ask(stateDir, dir, Message{Op: OpView, Caller: uint32(pid)})
+	if err != nil || m.View == nil {
+		return View{}, err
+	}
+	return *m.View, nil
+}
+
 // Status gives what keeper and worker of dir say of themselves.
 func Status(stateDir, dir string) (json.RawMessage, error) {
 	m, err := ask(stateDir, dir, Message{Op: OpStatus})

@@ -183,6 +183,8 @@ func (k *Keeper) do(r request) (end bool, err error) {
 	switch r.Op {
 	case OpStatus:
 		r.link.Send(k.status())
+	case OpView:
+		r.link.Send(k.view(r.Message))
 	case opUpgrade:
 		if err := k.upgrade(); err != nil {
 			slog.Error("the upgrade failed: the version before goes on", "err", err)

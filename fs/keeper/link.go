@@ -25,6 +25,8 @@ type Message struct {
 	Unveiled bool            `json:",omitempty"` // with unveil
 	Force    bool            `json:",omitempty"` // with stop
 	Status   json.RawMessage `json:",omitempty"`
+	Caller   uint32          `json:",omitempty"` // with view: a process
+	View     *View           `json:",omitempty"` // the answer to it
 }
 
 // What is said. A keeper to its worker, and the answer:
@@ -35,6 +37,7 @@ const (
 	OpUnveil  = "unveil"  // show the host's values, or no more: OpDone
 	OpEnd     = "end"     // clean up and exit: the end of the link
 	OpStatus  = "status"  // OpDone. Commands ask the keeper the same
+	OpView    = "view"    // which container a process is in: OpDone. Commands ask the keeper the same
 
 	OpPrepared, OpServing, OpPong, OpDone, OpFailed = "prepared", "serving", "pong", "done", "failed"
 
@@ -53,6 +56,12 @@ type Worker struct {
 	Cgroups string    // what it found
 	Since   time.Time // it serves
 	Config  json.RawMessage
+}
+
+// View is what a worker has for a process.
+type View struct {
+	Container string // its name, that of the directory of its own view if there are own views; "" for a process of the host
+	Init      uint32 // as the daemon's pid namespace numbers it
 }
 
 // Link carries messages over a Unix socket: lines of JSON, descriptors beside them. Each end is used by one goroutine that sends and one that receives.

@@ -79,6 +79,22 @@ func (k *Keeper) status() Message {
 	return Message{Op: OpDone, Status: text}
 }
 
+// view asks the worker which container a process is in.
+func (k *Keeper) view(m Message) Message {
+	if k.worker == nil {
+		return failed(errors.New("a worker is just being started: try again"))
+	}
+	answer, err := k.worker.tell(m, hungAfter)
+	var refused refusal
+	if err != nil && !errors.As(err, &refused) {
+		k.replace(err.Error())
+	}
+	if err != nil {
+		return failed(err)
+	}
+	return answer
+}
+
 func kernelReport(minor uint32) KernelReport {
 	var u unix.Utsname
 	unix.Uname(&u)
