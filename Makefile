@@ -17,8 +17,8 @@ export LENSFS_CACHE ?= /var/cache/lensfs
 
 # What each target needs of Debian.
 DEMO_DEBS := procps python3
-TEST_DEBS := procps python3 gcc libc6-dev lxc uidmap runc podman busybox-static attr debootstrap e2fsprogs iproute2 util-linux \
-	htop sysstat tmux nodejs musl-tools rpm groff-base
+TEST_DEBS := procps python3 gcc libc6-dev lxc uidmap runc podman busybox-static attr debootstrap e2fsprogs iproute2 util-linux systemd \
+	htop sysstat tmux nodejs musl-tools default-jre-headless rpm groff-base
 
 .PHONY: build packages demo test unit root soak differential test-vm bench bench-smoke lint closed ci deps-demo deps-test clean
 

@@ -30,25 +30,37 @@ type container struct {
 // container starts a command in a container and ends it with the test.
 func (d *daemon) container(flags []string, cmd ...string) *container {
 	d.t.Helper()
-	c := &container{t: d.t, name: uniqueName(), lines: make(chan string, 1024), errs: &logBuffer{}}
-	c.cmd = exec.Command(binary, d.runArgs(append([]string{"--name", c.name}, flags...), cmd...)...)
+	name := uniqueName()
+	c := talk(d.t, exec.Command(binary, d.runArgs(append([]string{"--name", name}, flags...), cmd...)...))
+	c.name = name
+	poll(d.t, time.Duration(rounds(20, 120))*time.Second, "the container has an init in its cgroup", func() bool {
+		c.init = childIn(c.cmd.Process.Pid, "lensfs.run."+c.name)
+		return c.init != 0
+	})
+	return c
+}
+
+// talk starts a command that is spoken to by lines, and ends it with the test.
+func talk(t *testing.T, cmd *exec.Cmd) *container {
+	t.Helper()
+	c := &container{t: t, cmd: cmd, lines: make(chan string, 1024), errs: &logBuffer{}}
 	c.cmd.Stderr = c.errs
 	in, err := c.cmd.StdinPipe()
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	// Not StdoutPipe: Wait, which the test may call at any time, closes that.
 	out, w, err := os.Pipe()
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	c.in, c.cmd.Stdout = in, w
 	err = c.cmd.Start()
 	w.Close()
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
-	endWithTest(d.t, c.cmd)
+	endWithTest(t, c.cmd)
 	go func() {
 		defer out.Close()
 		for s := bufio.NewScanner(out); s.Scan(); {
@@ -56,10 +68,6 @@ func (d *daemon) container(flags []string, cmd ...string) *container {
 		}
 		close(c.lines)
 	}()
-	poll(d.t, time.Duration(rounds(20, 120))*time.Second, "the container has an init in its cgroup", func() bool {
-		c.init = childIn(c.cmd.Process.Pid, "lensfs.run."+c.name)
-		return c.init != 0
-	})
 	return c
 }
 

@@ -234,6 +234,17 @@ func newLXC(t *testing.T, d *daemon, o lxcOptions) *lxcContainer {
 	if err := os.WriteFile(filepath.Join(c.rootfs, "observe.py"), []byte(observe), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if !o.privileged {
+		c.command("chown", "-R", "--no-dereference", fmt.Sprintf("%d:%[1]d", lxcIDs), c.rootfs)
+	}
+	c.configure(o, "/usr/bin/python3 /observe.py init")
+	return c
+}
+
+// configure writes the container's configuration, and has it end with the test.
+func (c *lxcContainer) configure(o lxcOptions, init string, more ...string) {
+	t := c.t
+	t.Helper()
 	// Without LXC's AppArmor profile: a machine may have AppArmor in its kernel and nothing that loads profiles.
 	config := []string{"lxc.include = " + lxcCommon, "lxc.apparmor.profile = unconfined"}
 	if o.hook != "" {
@@ -249,13 +260,13 @@ func newLXC(t *testing.T, d *daemon, o lxcOptions) *lxcContainer {
 		needIDs(t)
 		ids := fmt.Sprintf("0 %d %d", lxcIDs, lxcIDCount)
 		config = append(config, "lxc.include = "+lxcUserNS, "lxc.idmap = u "+ids, "lxc.idmap = g "+ids)
-		c.command("chown", "-R", "--no-dereference", fmt.Sprintf("%d:%[1]d", lxcIDs), c.rootfs)
 	}
-	config = append(config, "lxc.uts.name = "+c.name, "lxc.rootfs.path = dir:"+c.rootfs, "lxc.net.0.type = empty", "lxc.init.cmd = /usr/bin/python3 /observe.py init", o.limits())
-	if err := os.Mkdir(filepath.Join(dir, c.name), 0o755); err != nil {
+	config = append(config, more...)
+	config = append(config, "lxc.uts.name = "+c.name, "lxc.rootfs.path = dir:"+c.rootfs, "lxc.net.0.type = empty", "lxc.init.cmd = "+init, o.limits())
+	if err := os.Mkdir(filepath.Join(c.dir, c.name), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, c.name, "config"), []byte(strings.Join(config, "\n")), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(c.dir, c.name, "config"), []byte(strings.Join(config, "\n")), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -265,7 +276,6 @@ func newLXC(t *testing.T, d *daemon, o lxcOptions) *lxcContainer {
 		}
 		c.stop()
 	})
-	return c
 }
 
 // nest makes the place where hooks give a container the whole tree, for containers of its own.

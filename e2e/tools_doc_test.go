@@ -42,6 +42,13 @@ func (doc *toolsDoc) text() string {
 			row(append([]string{tool.name, tool.asks}, cells(in, figures)...)...)
 		}
 	}
+	s.WriteString(toolsSize)
+	table(append([]string{"program", "takes", "asks"}, sizeColumns()...)...)
+	for _, tool := range sizeTools {
+		if in := doc.sized[tool.row()]; in != nil {
+			row(append([]string{tool.row()}, cells(in, sizeColumns())...)...)
+		}
+	}
 	s.WriteString(toolsFoot)
 	return s.String()
 }
@@ -69,6 +76,14 @@ const toolsAsk = `
 ## Where files do not reach
 
 These ask the kernel by a system call, or for something that stays the host's. A limit by CPU set does show in the affinity: ` + "`--cpuset`" + ` instead of a quota.
+
+`
+
+const toolsSize = `
+## Programs that size themselves
+
+What servers and runtimes of Debian 12 take for themselves in an LXC container of 512 MB, which has one CPU of a larger host in one of two ways. What asks by a system call gets CPUs right
+where the limit is a CPU set, and memory never. Java looks into its cgroup by itself, where cgroups are mounted in the container, as systemd does.
 
 `
 

@@ -38,9 +38,9 @@ func TestTools(t *testing.T) {
 		t.Skip("twenty programs on one emulated CPU, some of which take half a minute to start: more than a virtual machine of software has time for")
 	}
 	lockLXC(t)
-	needCommand(t, "free", "top", "htop", "tmux", "vmstat", "uptime", "w", "lscpu", "nproc", "mpstat", "iostat", "ps", "swapon", "busybox", "node", "python3")
+	needCommand(t, "free", "top", "htop", "tmux", "vmstat", "uptime", "w", "lscpu", "nproc", "mpstat", "iostat", "ps", "swapon", "busybox", "node", "python3", "java", "nginx")
 	musl := buildMusl(t)
-	doc := &toolsDoc{shown: map[string]map[string]string{}, loaded: map[string]map[string]string{}}
+	doc := &toolsDoc{shown: map[string]map[string]string{}, loaded: map[string]map[string]string{}, sized: map[string]map[string]string{}}
 	d := serveAt(t, lxcTree, tempDir(t))
 	for name, o := range map[string]lxcOptions{
 		"LXC, LXCFS hook, privileged":    {privileged: true},
@@ -57,11 +57,9 @@ func TestTools(t *testing.T) {
 			doc.figures(t, d.runPlace(t, flags, musl), musl != "")
 		})
 	}
-	all := 4
-	if !testing.Short() { // an emulated machine is busy with itself
-		doc.load(t, d)
-		all += 2 * len(loadCases)
-	}
+	doc.sizes(t, d, musl)
+	doc.load(t, d)
+	all := 4 + len(sizeCases) + 2*len(loadCases)
 	if !t.Failed() && doc.places == all { // not when only some were asked for
 		doc.compare(t)
 	}
@@ -256,9 +254,9 @@ func (tool aTool) verdict(figure string, n, step float64, own, host span) string
 
 // toolsDoc gathers what tools show: by tool, by column.
 type toolsDoc struct {
-	places        int // that were looked at
-	mu            sync.Mutex
-	shown, loaded map[string]map[string]string
+	places               int // that were looked at
+	mu                   sync.Mutex
+	shown, loaded, sized map[string]map[string]string
 }
 
 // note keeps it, and fails if the tool showed something else in another container.

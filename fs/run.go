@@ -151,7 +151,7 @@ func (w *running) serve(m keeper.Message, fds []int) error {
 		return err
 	}
 	w.hand, w.fds, w.serving, w.since = h, d, w.ready, time.Now()
-	go w.tellEnd()
+	go w.tellEnd(h)
 	time.AfterFunc(calmAfter, func() {
 		if err := keeper.Calm(w.nice); err != nil {
 			slog.Warn("the worker keeps the priority with which it took over", "err", err)
@@ -163,11 +163,11 @@ func (w *running) serve(m keeper.Message, fds []int) error {
 // calmAfter is how long a worker that took over goes before others.
 const calmAfter = time.Second
 
-// tellEnd ends the worker when the kernel has ended the connection. Its keeper is told, and does the rest.
-func (w *running) tellEnd() {
+// tellEnd ends the worker when the kernel has ended the connection. Its keeper is told, and does the rest; without one, the worker does.
+func (w *running) tellEnd(h keeper.Handover) {
 	<-w.serving.Ended()
 	if err := w.send(keeper.Message{Op: keeper.OpGone}); err != nil {
-		slog.Error("ending", "err", errors.Join(errors.New("the kernel has ended the connection, and there is no keeper"), err))
+		slog.Error("ending", "err", errors.Join(errors.New("the kernel has ended the connection, and there is no keeper"), err, keeper.Abandon(h)))
 		os.Exit(1)
 	}
 }

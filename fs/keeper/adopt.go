@@ -6,7 +6,10 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // adopt becomes the keeper of a worker that has lost its own. taken is who has the directory, if that is not the case.
@@ -26,6 +29,11 @@ func (k *Keeper) adopt(taken *errTaken) error {
 		d.close()
 		link.Close() // its worker goes on alone
 		return fmt.Errorf("worker %d, whose keeper has ended, serves %s and own views on %s: give the same --tree and --views, or end it with \"lensfs stop\"", w.Pid, h.Tree.Dir, views)
+	}
+	if hasEnded(h.Tree, d[FdTree]) {
+		d.close()
+		link.Close()
+		return errEnded
 	}
 	wanted := k.cfg.Worker
 	if err := k.takeOver(h, d, w, link); err != nil {
@@ -47,6 +55,29 @@ func (k *Keeper) adopt(taken *errTaken) error {
 		slog.Error("the worker stays what it is, with the flags that it has", "err", err)
 	}
 	return nil
+}
+
+// errEnded says that the kernel has ended the connection that a worker without keeper serves: it is about to end too.
+var errEnded = errors.New("its connection has ended")
+
+// hasEnded says whether the kernel has ended a connection. If somebody has taken its mount away, it may be about to: it is given a moment.
+func hasEnded(m Mount, fd int) bool {
+	moment := 0
+	if top, err := topMount(m.Dir); err == nil && (top == nil || fmt.Sprintf("%d:%d", top.Major, top.Minor) != m.Device) {
+		moment = 100 // ms
+	}
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(p, moment)
+	return err == nil && n == 1 && p[0].Revents&unix.POLLERR != 0
+}
+
+// ending says whether the one who could not be adopted is a worker that is about to end: its keeper has.
+func (e *errTaken) ending(err error) bool {
+	if errors.Is(err, errEnded) {
+		return true
+	}
+	pid, convErr := strconv.Atoi(e.pid)
+	return convErr == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) && (errors.As(err, new(*errTaken)))
 }
 
 // errNobody says that no worker is to be adopted: there is a keeper, or neither.

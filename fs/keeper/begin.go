@@ -35,11 +35,14 @@ func Start(cfg Config) (*Keeper, error) {
 	k.hand = Handover{Format: handoverFormat, StateDir: cfg.StateDir, Tree: Mount{Dir: k.cfg.Tree}}
 	err = k.claim()
 	var taken *errTaken
-	switch {
-	case errors.As(err, &taken) && taken.dir == k.cfg.Tree:
-		kept.close()
-		return k, k.adopt(taken)
-	case err != nil:
+	for until := time.Now().Add(endLimit); errors.As(err, &taken) && taken.dir == k.cfg.Tree; err = k.claim() {
+		if err = k.adopt(taken); err == nil || !taken.ending(err) || time.Now().After(until) {
+			kept.close()
+			return k, err
+		}
+		time.Sleep(endLimit / 1000)
+	}
+	if err != nil {
 		kept.close()
 		return nil, errors.Join(err, k.release())
 	}
@@ -48,6 +51,9 @@ func Start(cfg Config) (*Keeper, error) {
 	}
 	return k, nil
 }
+
+// endLimit is how long a worker without keeper may take to end when its connection has ended.
+const endLimit = 5 * time.Second
 
 // claim claims the directories.
 func (k *Keeper) claim() error {
@@ -86,7 +92,15 @@ func (k *Keeper) begin(kept Descriptors) error {
 		kept.close()
 		return err
 	}
-	if err := p.prepare(k.cfg.Worker, k.nice); err != nil {
+	unprepared := p.link.Send(Message{Op: OpPrepare, Config: k.cfg.Worker, Nice: k.nice})
+	// Meanwhile: Incus, which may start one for each instance, does not wait until it is ready, and what is mounted waits for the worker.
+	if len(kept) == 0 {
+		if err := k.mountAll(); err != nil {
+			p.kill()
+			return err
+		}
+	}
+	if err := p.prepared(k.cfg.Worker, unprepared); err != nil {
 		kept.close()
 		return err
 	}

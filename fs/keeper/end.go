@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 )
 
 // errGone is the end of it all.
@@ -66,5 +67,32 @@ func (k *Keeper) release() error {
 	for _, c := range k.claims {
 		errs = append(errs, c.release())
 	}
+	return errors.Join(errs...)
+}
+
+// Abandon removes what is left of a daemon whose connection the kernel has ended, and whose keeper is no more: its worker, which holds the claims, does it
+// before it ends too. Incus kills the process that it has started for one instance, and takes the tree away.
+func Abandon(h Handover) error {
+	k := Keeper{cfg: Config{StateDir: h.StateDir}, hand: h}
+	dirs := []string{h.Tree.Dir}
+	errs := []error{h.Tree.unmount()}
+	remove := func(path string) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if h.Views != nil {
+		dirs = append(dirs, h.Views.Dir)
+		errs = append(errs, h.Views.unmount())
+		remove(StateFile(h.StateDir, h.Views.Dir, "table"))
+	}
+	for _, name := range k.socketNames() {
+		remove(filepath.Join(h.StateDir, name))
+	}
+	k.conceal()
+	for n := len(dirs) - 1; n >= 0; n-- { // last, and that of the tree the very last: from then on others may serve there
+		remove(claimPath(h.StateDir, dirs[n]))
+	}
+	os.Remove(h.StateDir) // fails while something of others is in it
 	return errors.Join(errs...)
 }
