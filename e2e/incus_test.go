@@ -82,11 +82,6 @@ func (i *incus) oneForEach() {
 		t.Logf("a daemon has %s and %s resident; its process began at %.2f s, the instances' inits at %.2f s and %.2f s: Incus does not wait for it",
 			residentOf(pid), residentOf(workers[n]), started(t, pid), started(t, i.initOf(a)), started(t, i.initOf(b)))
 	}
-	for _, pid := range workers {
-		unix.Kill(pid, unix.SIGKILL)
-	}
-	i.sees(a, 300, 2)
-	i.sees(b, 200, 3)
 	i.run("restart", "--force", a)
 	i.sees(a, 300, 2)
 	i.run("stop", "--force", b)
@@ -95,6 +90,12 @@ func (i *incus) oneForEach() {
 	i.run("start", b)
 	i.sees(b, 200, 3)
 	i.onlyLxcfs(2)
+	_, workers = i.lxcfs()
+	for _, pid := range workers {
+		unix.Kill(pid, unix.SIGKILL)
+	}
+	i.sees(a, 300, 2)
+	i.sees(b, 200, 3)
 	i.run("delete", "--force", a, b)
 	i.onlyLxcfs(0)
 }
@@ -128,7 +129,18 @@ func startIncus(t *testing.T) *incus {
 	t.Helper()
 	dir := tempDir(t)
 	i := &incus{t: t, dir: filepath.Join(dir, "incus"), log: newLogFile(t), done: make(chan error, 1)}
-	path := filepath.Dir(lxcfsLink(t)) + ":" + os.Getenv("PATH")
+	// Under the name that it has as a link; Incus throws away what it says.
+	said := newLogFile(t)
+	script := fmt.Sprintf("#!/bin/bash\nexec -a lxcfs %s \"$@\" 2>>%s\n", binary, said.file.Name())
+	if err := os.WriteFile(filepath.Join(dir, "lxcfs"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the instances' own daemons:\n%s", said)
+		}
+	})
+	path := dir + ":" + os.Getenv("PATH")
 	i.env = append(os.Environ(), "PATH="+path, "INCUS_DIR="+i.dir, "INCUS_CONF="+filepath.Join(dir, "conf"), "INCUS_SECURITY_APPARMOR=false")
 	for _, sub := range []string{"incus", "conf"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o711); err != nil {
