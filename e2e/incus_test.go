@@ -21,6 +21,7 @@ func TestIncus(t *testing.T) {
 	t.Run("one daemon for all", func(t *testing.T) { i.of(t).oneForAll() })
 	i.run("config", "set", "instances.lxcfs.per_instance=true")
 	t.Run("one for each", func(t *testing.T) {
+		skipEmulated(t) // after "incus stop" of the privileged instance its worker stays, see docs/operations.md
 		hookOfIncus(t, filepath.Join(tempDir(t), "none"))
 		i.of(t).oneForEach()
 	})
