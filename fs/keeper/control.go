@@ -35,10 +35,8 @@ func inDir(dir string, f func(path string) error) error {
 // listen makes the control socket, under a name for each directory: in the state directory, which is root's alone.
 func (k *Keeper) listen() error {
 	names := k.socketNames()
-	for _, name := range names {
-		if err := os.Remove(filepath.Join(k.cfg.StateDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
+	if err := k.removeSockets(k.cfg.StateDir); err != nil {
+		return err
 	}
 	err := inDir(k.cfg.StateDir, func(dir string) (err error) {
 		k.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, names[0]), Net: "unix"})
@@ -66,9 +64,10 @@ func (k *Keeper) advertise() {
 		return
 	}
 	err := os.MkdirAll(DefaultStateDir, 0o700)
-	for _, name := range k.socketNames() {
-		os.Remove(filepath.Join(DefaultStateDir, name)) // of one that served the same directory, and was killed
-		err = errors.Join(err, os.Symlink(filepath.Join(k.cfg.StateDir, k.socketNames()[0]), filepath.Join(DefaultStateDir, name)))
+	k.removeSockets(DefaultStateDir) // of one that served the same directory, and was killed
+	names := k.socketNames()
+	for _, name := range names {
+		err = errors.Join(err, os.Symlink(filepath.Join(k.cfg.StateDir, names[0]), filepath.Join(DefaultStateDir, name)))
 	}
 	if err != nil {
 		slog.Warn("commands have to be given --runtime-dir", "err", err)
@@ -80,9 +79,7 @@ func (k *Keeper) conceal() {
 	if k.cfg.StateDir == DefaultStateDir {
 		return
 	}
-	for _, name := range k.socketNames() {
-		os.Remove(filepath.Join(DefaultStateDir, name))
-	}
+	k.removeSockets(DefaultStateDir)
 	os.Remove(DefaultStateDir) // fails while others are in it
 }
 
@@ -111,10 +108,19 @@ func (k *Keeper) unlisten() {
 		return
 	}
 	k.listener.Close()
-	for _, name := range k.socketNames() {
-		os.Remove(filepath.Join(k.cfg.StateDir, name))
-	}
+	k.removeSockets(k.cfg.StateDir)
 	k.conceal()
+}
+
+// removeSockets removes the names of the control socket from a directory, where they are in it.
+func (k *Keeper) removeSockets(dir string) error {
+	var errs []error
+	for _, name := range k.socketNames() {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // listenAgain makes a listener of a descriptor that was handed over.

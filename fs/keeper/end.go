@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 )
 
 // errGone is the end of it all.
@@ -86,9 +85,7 @@ func Abandon(h Handover) error {
 		errs = append(errs, h.Views.unmount())
 		remove(StateFile(h.StateDir, h.Views.Dir, "table"))
 	}
-	for _, name := range k.socketNames() {
-		remove(filepath.Join(h.StateDir, name))
-	}
+	errs = append(errs, k.removeSockets(h.StateDir))
 	k.conceal()
 	for n := len(dirs) - 1; n >= 0; n-- { // last, and that of the tree the very last: from then on others may serve there
 		remove(claimPath(h.StateDir, dirs[n]))
