@@ -110,6 +110,7 @@ func (c *Conn) read(r *request) {
 		if busy := c.busy.Add(1); left == 0 && busy < maxBusy {
 			c.start()
 		} else if left == 0 && c.late.CompareAndSwap(false, true) {
+			c.running.Add(1) // of look, which starts readers: none may begin once all have ended
 			c.overdue.Reset(tooLong)
 		}
 		c.answer(r)
@@ -123,6 +124,7 @@ func (c *Conn) read(r *request) {
 
 // look starts another reader if all are busy still.
 func (c *Conn) look() {
+	defer c.running.Done()
 	c.late.Store(false)
 	if c.idle.Load() == 0 {
 		c.start()

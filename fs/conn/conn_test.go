@@ -17,7 +17,7 @@ type answers struct {
 	forgotten map[uint64]uint64
 	stuck     chan struct{} // a READ of node 3 or 5 waits for it, one of node 6 closes it
 	conn      *Conn         // to wait aside
-	aside     bool          // a READ of node 5 does
+	aside     atomic.Bool   // a READ of node 5 does
 	now, most atomic.Int32  // how many READs of node 5 there are
 }
 
@@ -64,7 +64,7 @@ func (a *answers) waitCounted() {
 	for most := a.most.Load(); n > most && !a.most.CompareAndSwap(most, n); most = a.most.Load() {
 	}
 	wait := func() { <-a.stuck }
-	if a.aside {
+	if a.aside.Load() {
 		a.conn.Aside(wait)
 	} else {
 		wait()
@@ -243,7 +243,7 @@ func TestStuck(t *testing.T) {
 func TestCrowd(t *testing.T) {
 	for _, aside := range []bool{false, true} {
 		k := connect(t)
-		k.handler.aside = aside
+		k.handler.aside.Store(aside)
 		const crowd = 200
 		before := time.Now()
 		for range crowd {
