@@ -70,6 +70,7 @@ type stallPoint struct {
 	Reads   int64
 	Failed  int64
 	Failure string  `json:",omitempty"` // one of them
+	Resumed int64   // requests that the next worker has answered
 	Stalls  []int64 // of each event the longest read that was under way meanwhile: ns
 	Whole   []int64 `json:",omitempty"` // how long each event took until lensfs was whole again: ns
 }
@@ -110,6 +111,7 @@ func runStall(b *bench) (err error) {
 // stall has the containers read, and the event happen again and again.
 func (b *bench) stall(t *takeover, e event, all []*container) error {
 	p := stallPoint{Event: e.name}
+	t.resumed = 0
 	tell := func(w watch) (sum reply, err error) {
 		replies, errs := make([]reply, len(all)), make([]error, len(all))
 		var asked sync.WaitGroup
@@ -147,6 +149,7 @@ func (b *bench) stall(t *takeover, e event, all []*container) error {
 			p.Whole = append(p.Whole, whole.Nanoseconds())
 		}
 	}
+	p.Resumed = t.resumed
 	_, err := tell(watch{From: monotonic(), To: monotonic(), End: true})
 	b.report.Stall = append(b.report.Stall, p)
 	return err
@@ -157,9 +160,10 @@ func (r *report) stallSheet() sheet {
 		Title: fmt.Sprintf("Takeover: %d threads in %d containers read while lensfs is killed, upgraded and stopped", 2*stallThreads*stallContainers, stallContainers),
 		Note: fmt.Sprintf("Half of the threads read the shared tree, half the own views: all files by turns, open, read to the end, close, then a pause of %v where nothing else is said. "+
 			"A stall is the longest read, over all threads, that was under way between the event and lensfs being whole again; of each event there is one. "+
-			"Failed: an error, an empty text, or another MemTotal than the container's. Whole again: killed or stopped, until the next worker serves; an upgrade, likewise from the command on; "+
+			"Failed: an error, an empty text, or another MemTotal than the container's. Taken over: requests that a worker had read and its successor answered; each would "+
+			"have failed if workers had connections of their own to the kernel's queue. Whole again: killed or stopped, until the next worker serves; an upgrade, likewise from the command on; "+
 			"a keeper, until the next says that it has the worker. LXCFS is not compared: when it is killed, every read fails until the container is started again.", stallPause),
-		Head: []string{"what", "events", "reads", "failed", "stall p50, ms", "p99", "max", "whole again p50, ms", "max"}, Words: 1,
+		Head: []string{"what", "events", "reads", "failed", "taken over", "stall p50, ms", "p99", "max", "whole again p50, ms", "max"}, Words: 1,
 	}
 	for _, e := range events {
 		p := r.stalled(e.name)
@@ -167,7 +171,7 @@ func (r *report) stallSheet() sheet {
 			continue
 		}
 		stalls, whole := quantiles(p.Stalls), quantiles(p.Whole)
-		s.Rows = append(s.Rows, []string{e.title, thousands(int64(len(p.Stalls))), thousands(p.Reads), thousands(p.Failed),
+		s.Rows = append(s.Rows, []string{e.title, thousands(int64(len(p.Stalls))), thousands(p.Reads), thousands(p.Failed), thousands(p.Resumed),
 			millis(stalls, 50), millis(stalls, 99), millis(stalls, 100), millis(whole, 50), millis(whole, 100)})
 	}
 	return s

@@ -43,15 +43,15 @@ func TestStallGoals(t *testing.T) {
 }
 
 func TestStallSheet(t *testing.T) {
-	r := &report{Stall: []stallPoint{{Event: nothingDone, Reads: 5, Stalls: []int64{1e6}}, {Event: upgraded, Reads: 7, Failed: 2, Stalls: []int64{1e6, 2e6, 90e6}, Whole: []int64{5e6}}}}
+	r := &report{Stall: []stallPoint{{Event: nothingDone, Reads: 5, Stalls: []int64{1e6}}, {Event: upgraded, Reads: 7, Failed: 2, Resumed: 4, Stalls: []int64{1e6, 2e6, 90e6}, Whole: []int64{5e6}}}}
 	rows := r.stallSheet().Rows
 	if len(rows) != 2 {
 		t.Fatalf("%q", rows)
 	}
-	if got := strings.Join(rows[1], "|"); !strings.HasPrefix(got, "upgrade|3|7|2|2.00|90.") {
+	if got := strings.Join(rows[1], "|"); !strings.HasPrefix(got, "upgrade|3|7|2|4|2.00|90.") {
 		t.Error(got)
 	}
-	if got := strings.Join(rows[0][7:], "|"); got != "–|–" {
+	if got := strings.Join(rows[0][8:], "|"); got != "–|–" {
 		t.Error(got)
 	}
 }

@@ -19,6 +19,7 @@ type takeover struct {
 	program string
 	l       lensfsServer
 	dir     string
+	resumed int64 // requests that a worker has answered for the one before it
 }
 
 // answerLimit is how long it is waited for a new worker.
@@ -33,6 +34,9 @@ type status struct {
 		Pid   int       `json:"pid"`
 		Since time.Time `json:"since"`
 	} `json:"worker"`
+	Errors struct {
+		Resumed int64 `json:"resumed"`
+	} `json:"errors"`
 }
 
 func (b *bench) newTakeover() (*takeover, error) {
@@ -118,6 +122,7 @@ func (t *takeover) replaced(was status, do func() error) (time.Duration, error) 
 	}
 	t.b.pause(30 * time.Millisecond)
 	now, err := t.until(func(s status) bool { return s.Worker.Pid != 0 && s.Worker.Pid != was.Worker.Pid })
+	t.resumed += now.Errors.Resumed
 	return now.Worker.Since.Sub(begun), err
 }
 

@@ -52,6 +52,7 @@ func fakeHost(t *testing.T, cpus int) string {
 // A host with 256 CPUs that can be switched off: the container finds its own switched on, and all others with their files.
 func TestCPUDirOfALargeHost(t *testing.T) {
 	needRoot(t)
+	skipSlow(t)
 	d := serve(t, "--host-root", fakeHost(t, 256))
 	host := hostCPUs(t)
 	for name, flags := range d.bothMounts() {

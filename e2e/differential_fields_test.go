@@ -136,8 +136,8 @@ func addStat(add func(key, value string), f []string) {
 	}
 }
 
-// tolerance is what a number may be off, outside of what was read before and after.
-func tolerance(key string, spinners int) float64 {
+// tolerance is what a number may be off, outside of what was read before and after, in a container that is so many seconds old.
+func tolerance(key string, spinners int, age float64) float64 {
 	switch {
 	case strings.HasPrefix(key, "meminfo."):
 		return 1024 // kB: the kernel counts a CPU's pages in batches
@@ -147,10 +147,11 @@ func tolerance(key string, spinners int) float64 {
 		return 0.03
 	case strings.HasPrefix(key, "loadavg."):
 		// Both look each 5 s, at other moments: one may be a look ahead, and LXCFS's next may be late. A look moves the load by this part of the
-		// tasks that run, among them the one that reads. LXCFS adds half a hundredth.
+		// tasks that run. The one that reads waits for either as often as not: each of its looks may have been seen by one of them alone.
+		// LXCFS adds half a hundredth.
 		look := map[string]float64{"loadavg.1": 1 - 1884./2048, "loadavg.5": 1 - 2014./2048, "loadavg.15": 1 - 2037./2048}[key]
 		if look > 0 {
-			return 2*look*float64(spinners+1) + 0.015
+			return 2*look*float64(spinners) + 1 - math.Pow(1-look, age/5+2) + 0.015
 		}
 	}
 	return 0

@@ -140,7 +140,7 @@ var relations = map[string]func(f *found, d *difference) bool{
 	"memory.stat": func(f *found, d *difference) bool {
 		name := strings.TrimSuffix(d.lensfs, "`")
 		name = name[strings.LastIndex(name, "`")+1:]
-		return f.within("memory:memory.stat."+name, 1./1024, sum(f.ours), tolerance(f.key, 0))
+		return f.within("memory:memory.stat."+name, 1./1024, sum(f.ours), tolerance(f.key, 0, 0))
 	},
 	"free and files": func(f *found, _ *difference) bool {
 		want := 0.0

@@ -46,7 +46,7 @@ func (r round) found(e *expected) []*found {
 		for _, key := range sortedKeys(before, ours, after) {
 			lensfs[key] = ours[key]
 			all = append(all, &found{
-				differs: !between(before[key], ours[key], after[key], tolerance(key, e.spinners)),
+				differs: !between(before[key], ours[key], after[key], tolerance(key, e.spinners, sum(lensfs["uptime.age"]))),
 				key:     key, before: before[key], after: after[key], ours: ours[key], lensfs: lensfs, beside: around, expected: e,
 			})
 		}

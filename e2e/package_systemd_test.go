@@ -91,7 +91,6 @@ func TestPackage(t *testing.T) {
 	}
 
 	t.Run("back to LXCFS", func(t *testing.T) {
-		skipEmulated(t)            // LXCFS did not serve within a minute of its being started again
 		dpkgQuiet(t, "-i", second) // and LXCFS back while a container runs
 		young = h.container(500 << 10)
 		youngReader = h.reader(young, 500<<10)
