@@ -14,15 +14,26 @@ import (
 func TestLxcfsOfOneInstance(t *testing.T) {
 	needRoot(t)
 	d := lxcfs(t, "-f", "-p", "DIR/lxcfs.pid")
-	for round := range 3 {
+	for round := range 4 {
 		if round > 0 {
 			d.again()
 		}
 		d.alive()
 		d.killed = true
-		d.killKeeper()
-		if err := unix.Unmount(d.tree, unix.MNT_DETACH); err != nil {
-			t.Fatal(err)
+		takeAway := func() {
+			if err := unix.Unmount(d.tree, unix.MNT_DETACH); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round%2 == 0 {
+			d.killKeeper()
+			takeAway()
+		} else { // the other way round, and the keeper, busy with something else, does not come to hear of it from the worker
+			d.cmd.Process.Signal(unix.SIGSTOP)
+			takeAway()
+			time.Sleep(200 * time.Millisecond)
+			d.cmd.Process.Kill()
+			d.wait(10 * time.Second)
 		}
 		poll(t, 20*time.Second, "the worker has ended", func() bool { return len(d.workers()) == 0 })
 		for _, dir := range []string{d.tree, d.views} {

@@ -40,6 +40,11 @@ func Run(given Given, version string, tune func()) error {
 			if w.serving == nil {
 				return nil // there is nothing to go on with
 			}
+			select {
+			case <-w.serving.Ended(): // which the keeper may have been told, and not have heard
+				w.abandon(w.hand, err)
+			default:
+			}
 			slog.Warn("the keeper has ended: going on alone, until \"lensfs serve\" is started again", "pid", os.Getpid())
 			link, err := keeper.Orphan(w.hand, w.fds, w.holder, w.given.Life, w.me())
 			if err != nil {
@@ -61,12 +66,13 @@ func Run(given Given, version string, tune func()) error {
 
 // running is a worker and its link.
 type running struct {
-	mu      sync.Mutex // to send
-	link    *keeper.Link
-	version string
-	given   Given
-	holder  *keeper.Holder
-	tune    func()
+	mu        sync.Mutex // to send
+	abandoned sync.Once
+	link      *keeper.Link
+	version   string
+	given     Given
+	holder    *keeper.Holder
+	tune      func()
 
 	config  json.RawMessage
 	nice    int
@@ -163,11 +169,18 @@ func (w *running) serve(m keeper.Message, fds []int) error {
 // calmAfter is how long a worker that took over goes before others.
 const calmAfter = time.Second
 
+// abandon ends a worker whose connection the kernel has ended, and that has no keeper. It does not return.
+func (w *running) abandon(h keeper.Handover, err error) {
+	w.abandoned.Do(func() {
+		slog.Error("ending", "err", errors.Join(errors.New("the kernel has ended the connection, and there is no keeper"), err, keeper.Abandon(h)))
+		os.Exit(1)
+	})
+}
+
 // tellEnd ends the worker when the kernel has ended the connection. Its keeper is told, and does the rest; without one, the worker does.
 func (w *running) tellEnd(h keeper.Handover) {
 	<-w.serving.Ended()
 	if err := w.send(keeper.Message{Op: keeper.OpGone}); err != nil {
-		slog.Error("ending", "err", errors.Join(errors.New("the kernel has ended the connection, and there is no keeper"), err, keeper.Abandon(h)))
-		os.Exit(1)
+		w.abandon(h, err)
 	}
 }
