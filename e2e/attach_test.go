@@ -100,9 +100,9 @@ func (d *daemon) devices() map[string]bool {
 	d.t.Helper()
 	found := map[string]bool{}
 	for _, dir := range []string{d.tree, d.views} {
-		mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
-		if err != nil || len(mounts) == 0 {
-			d.t.Fatalf("nothing is mounted on %s: %v", dir, err)
+		mounts := mountsOn(d.t, dir)
+		if len(mounts) == 0 {
+			d.t.Fatalf("nothing is mounted on %s", dir)
 		}
 		m := mounts[len(mounts)-1]
 		found[fmt.Sprintf("%d:%d", m.Major, m.Minor)] = true

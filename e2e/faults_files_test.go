@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -62,16 +61,6 @@ func TestFaultSecondInstance(t *testing.T) {
 	if _, err := os.Stat(pidfile); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the first one left its pidfile: %v", err)
 	}
-}
-
-// mountsOn gives all mounts on a directory, one over the other.
-func mountsOn(t *testing.T, dir string) []*mountinfo.Info {
-	t.Helper()
-	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return mounts
 }
 
 // LXCFS refuses to mount where one that was killed has left its mount: "Transport endpoint is not connected".

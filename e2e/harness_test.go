@@ -326,13 +326,25 @@ func (d *daemon) killWorkers() {
 	})
 }
 
-// mountedOn gives the type of what is mounted on dir, "" for nothing. It does not look at the directory: its server may be dead.
-func mountedOn(t *testing.T, dir string) string {
+// onlyOn lets the mounts on one directory through, the one that is seen last.
+func onlyOn(dir string) mountinfo.FilterFunc {
+	return func(m *mountinfo.Info) (skip, stop bool) { return m.Mountpoint != dir, false }
+}
+
+// mountsOn gives all mounts on a directory, one over the other.
+func mountsOn(t *testing.T, dir string) []*mountinfo.Info {
 	t.Helper()
-	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	mounts, err := mountinfo.GetMounts(onlyOn(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return mounts
+}
+
+// mountedOn gives the type of what is mounted on dir, "" for nothing. It does not look at the directory: its server may be dead.
+func mountedOn(t *testing.T, dir string) string {
+	t.Helper()
+	mounts := mountsOn(t, dir)
 	if len(mounts) == 0 {
 		return ""
 	}

@@ -375,12 +375,6 @@ func (i *incus) lxcfs() (keepers, workers []int) {
 // onlyLxcfs waits until there are just so many daemons, and checks that there is nothing of any other.
 func (i *incus) onlyLxcfs(n int) {
 	i.t.Helper()
-	defer func() {
-		if i.t.Failed() {
-			out, _ := exec.Command("sh", "-c", "ps -eo pid,ppid,stat,wchan:30,cmd --forest | grep -v '\\[k'; grep -l lxcfs /proc/[0-9]*/mountinfo | while read f; do echo $(readlink ${f%/*}/ns/mnt) $f $(tr '\\0' ' ' <${f%/*}/cmdline); grep lxcfs $f; done; ls -l /proc/[0-9]*/fd | grep -c lxcfs; for c in /sys/fs/fuse/connections/*; do echo $c $(cat $c/waiting); done").CombinedOutput()
-			i.t.Logf("DIAG %s", out)
-		}
-	}()
 	poll(i.t, lxcLimit, fmt.Sprintf("Incus has %d daemons", n), func() bool {
 		keepers, workers := i.lxcfs()
 		return len(keepers) == n && len(workers) == n

@@ -117,6 +117,38 @@ func TestDeadMountIsReplaced(t *testing.T) {
 	serveAt(t, filepath.Join(dir, "tree"), dir, "--pidfile", filepath.Join(dir, "pid")).unharmed()
 }
 
+// The directory may be a mount of its own, a tmpfs or a disk: that is beneath, and stays, also when a killed daemon's mount is taken off it.
+func TestMountsOverAnother(t *testing.T) {
+	needRoot(t)
+	dir := tempDir(t)
+	tree := filepath.Join(dir, "tree")
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("none", tree, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(tree, unix.MNT_DETACH)
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL, unix.SIGTERM} {
+		d := serveAt(t, tree, dir)
+		if mounts := mountsOn(t, tree); len(mounts) != 2 || mounts[0].FSType != "tmpfs" {
+			t.Fatalf("%d mounts, the first is a %s", len(mounts), mounts[0].FSType)
+		}
+		d.alive()
+		if sig == unix.SIGKILL {
+			d.kill()
+			continue
+		}
+		d.cmd.Process.Signal(sig)
+		if err := d.wait(10 * time.Second); err != nil {
+			t.Errorf("%v\n%s", err, d.log)
+		}
+	}
+	if mounts := mountsOn(t, tree); len(mounts) != 1 || mounts[0].FSType != "tmpfs" {
+		t.Errorf("%d mounts are left", len(mounts))
+	}
+}
+
 // As long as no container uses the views; else see TestStop.
 func TestSignalsEndTheDaemon(t *testing.T) {
 	needRoot(t)

@@ -85,7 +85,8 @@ func (m *Mount) unmount() error {
 
 // topMount gives the mount that is on dir now, nil if there is none. It reads a list: to look at the directory would be to ask its server.
 func topMount(dir string) (*mountinfo.Info, error) {
-	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	// One may be over another. The list begins with the lowest.
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.Mountpoint != dir, false })
 	if err != nil {
 		return nil, fmt.Errorf("mounts of this process: %w", err)
 	}
