@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,21 +29,41 @@ func (p *process) kill() string {
 		p.stderr = -1
 	}
 	if !ended {
+		how := words(endOf(p.Pid))
 		go unix.Wait4(p.Pid, nil, 0, nil)
-		return killedInKernel
+		return how + inKernel
 	}
 	var status unix.WaitStatus
-	switch pid, err := unix.Wait4(p.Pid, &status, 0, nil); {
-	case err != nil || pid != p.Pid:
+	if pid, err := unix.Wait4(p.Pid, &status, 0, nil); err != nil || pid != p.Pid {
 		return "it was not our child" // its first keeper has ended
-	case status.Signaled():
-		return status.Signal().String()
-	default:
-		return fmt.Sprintf("exit status %d", status.ExitStatus())
 	}
+	return words(status)
 }
 
-const killedInKernel = "killed, and a thread of it still waits in the kernel"
+const inKernel = ", and a thread of it still waits in the kernel"
+
+// wasKilled says whether a process that ended so did not end by itself.
+func wasKilled(how string) bool { return strings.TrimSuffix(how, inKernel) == unix.SIGKILL.String() }
+
+func words(status unix.WaitStatus) string {
+	if status.Signaled() {
+		return status.Signal().String()
+	}
+	return fmt.Sprintf("exit status %d", status.ExitStatus())
+}
+
+// endOf gives how a process is ending that cannot be waited for yet: killed, if the kernel does not say.
+func endOf(pid int) unix.WaitStatus {
+	const exitCode = 52 // in proc_pid_stat(5): of the whole process, with older kernels of its first thread, if that has ended
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	fields := bytes.Fields(text[max(0, bytes.LastIndexByte(text, ')')):]) // the first one is the end of the second
+	if len(fields) >= exitCode-1 {
+		if status, err := strconv.Atoi(string(fields[exitCode-2])); err == nil && status != 0 {
+			return unix.WaitStatus(status)
+		}
+	}
+	return unix.WaitStatus(unix.SIGKILL)
+}
 
 // deadEnough is how long a worker that was killed may take, before it is looked at what keeps it.
 const deadEnough = 2 * time.Millisecond

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -73,7 +71,7 @@ func (k *Keeper) replace(why string) {
 	how := p.kill()
 	if why == "" {
 		why = "it ended: " + how
-		if how != unix.SIGKILL.String() && how != killedInKernel { // not killed: it may have been a request
+		if !wasKilled(how) { // it may have been a request
 			for _, s := range k.slots {
 				s.BlameBegun()
 			}
