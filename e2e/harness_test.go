@@ -130,14 +130,6 @@ func needCommand(t *testing.T, names ...string) {
 	}
 }
 
-// skipEmulated leaves out of the virtual machine what nobody has seen pass there reliably yet: on emulated CPUs a take-over takes seconds.
-func skipEmulated(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("not yet seen to pass reliably on an emulated machine")
-	}
-}
-
 // skipSlow leaves out of the virtual machine what passes there, takes long on emulated CPUs, and does not depend on what that machine has.
 func skipSlow(t *testing.T) {
 	t.Helper()

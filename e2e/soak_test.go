@@ -31,7 +31,7 @@ type soakTest struct {
 // Containers come and go, are killed and get other limits, and readers are killed, while the daemon is killed, stopped and upgraded. What is read is always
 // right. The seed says what is done in which order; when is up to the machine.
 func TestSoak(t *testing.T) {
-	skipEmulated(t)
+	skipSlow(t)
 	needRoot(t)
 	length := *soakFor
 	if length == 0 {

@@ -28,7 +28,6 @@ var faulty = sync.OnceValues(func() (string, error) {
 
 // A request that no worker survives, or can answer, fails after some workers; nobody else's does.
 func TestPoisonedRequest(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	path, err := faulty()
 	if err != nil {

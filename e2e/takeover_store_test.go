@@ -111,7 +111,6 @@ func (s *descriptorStore) start(args ...string) *exec.Cmd {
 
 // Keeper and worker are killed at once. Where systemd has kept the descriptors, the next ones go on.
 func TestDescriptorStore(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	path, err := plain()
 	if err != nil {

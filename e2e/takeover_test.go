@@ -80,7 +80,6 @@ var theLoad = loadPlan{Threads: loadThreads, Pace: 5 * time.Millisecond}
 
 // Nobody who reads notices that the worker is killed.
 func TestWorkerKilled(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	d := serveWarned(t)
 	d.underLoad(loadContainers, theLoad, func() {
@@ -185,7 +184,6 @@ func TestWorkerHangs(t *testing.T) {
 
 // Readers that are killed while workers are leave nothing stuck.
 func TestReadersAndWorkersKilled(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	d := serveWarned(t)
 	for _, root := range []string{"/", d.tree} {

@@ -15,7 +15,6 @@ import (
 
 // Nor that it has been replaced by one of the binary now on disk.
 func TestUpgrades(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	d, path := serveCopy(t)
 	d.underLoad(loadContainers, theLoad, func() {
@@ -81,7 +80,6 @@ func sameFile(t *testing.T, a, b string) bool {
 
 // An upgrade to what does not work leaves the version before serving, and says why.
 func TestFailingUpgrades(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	d, path := serveCopy(t)
 	good := filepath.Join(filepath.Dir(path), "good")

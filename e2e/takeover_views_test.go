@@ -13,7 +13,6 @@ import (
 
 // A container has the same view afterwards, under the same name, and its numbers go on.
 func TestViewsOutliveEverything(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	d, path := serveCopy(t)
 	c := d.container([]string{"--memory", "300M"}, "sh", "-c", `exec 3</proc/meminfo; while read -r _; do echo $(readlink `+d.views+`/self) $(grep MemTotal /proc/meminfo) $(cut -d' ' -f1 /proc/uptime) $(head -1 /proc/stat) $(ls -i /proc/meminfo); done`)
@@ -88,7 +87,6 @@ func TestViewsOutliveEverything(t *testing.T) {
 
 // What ends the daemon, and what does not, while a container uses the views and when none does.
 func TestStop(t *testing.T) {
-	skipEmulated(t)
 	needRoot(t)
 	d := serveWarned(t)
 	c := d.container([]string{"--memory", "300M"}, "sh", "-c", "echo up; while read -r _; do grep MemTotal /proc/meminfo || echo dead; done")
