@@ -50,6 +50,8 @@ oom_score = 0
   disable_apparmor = true
   restrict_oom_score_adj = true
   stream_server_address = "127.0.0.1"
+  enable_cdi = true
+  cdi_spec_dirs = ["%[1]s/cdi"]
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
@@ -195,21 +197,26 @@ type criContainer struct {
 	id     string
 }
 
-func (p *criPod) container(name string) *criContainer {
+func (p *criPod) container(name string, devices ...string) *criContainer {
 	k := p.k
 	k.t.Helper()
 	c := &criContainer{k: k, name: name, memory: 200 << 10}
 	ctx, cancel := criContext()
 	defer cancel()
 	client := cri.NewRuntimeServiceClient(k.conn)
+	var cdi []*cri.CDIDevice
+	for _, d := range devices {
+		cdi = append(cdi, &cri.CDIDevice{Name: d})
+	}
 	made, err := client.CreateContainer(ctx, &cri.CreateContainerRequest{
 		PodSandboxId:  p.id,
 		SandboxConfig: p.config,
 		Config: &cri.ContainerConfig{
-			Metadata: &cri.ContainerMetadata{Name: name},
-			Image:    &cri.ImageSpec{Image: criImage},
-			Command:  []string{"/bin/busybox", "sh", "-c", "busybox cat /proc/meminfo; exec busybox sleep 100000"},
-			LogPath:  name,
+			Metadata:   &cri.ContainerMetadata{Name: name},
+			Image:      &cri.ImageSpec{Image: criImage},
+			Command:    []string{"/bin/busybox", "sh", "-c", "busybox cat /proc/meminfo; exec busybox sleep 100000"},
+			LogPath:    name,
+			CDIDevices: cdi,
 			Linux: &cri.LinuxContainerConfig{
 				Resources:       &cri.LinuxContainerResources{MemoryLimitInBytes: int64(c.memory) << 10, CpuQuota: 50_000, CpuPeriod: 100_000},
 				SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: criNamespaces()},

@@ -42,7 +42,7 @@ func command() *cobra.Command {
 		Use:   "lensfs-device-plugin",
 		Short: "Offer the views to pods, as the resource " + deviceplugin.Resource,
 		Long: "A device plugin of the kubelet's, in the foreground. A pod whose container has the limit " + deviceplugin.Resource + ": 1 is given a CDI device.\n" +
-			"Such pods wait while no daemon serves. It registers again when the kubelet is restarted.",
+			"No such pod comes to this node while no daemon serves. It registers again when the kubelet is restarted.",
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,

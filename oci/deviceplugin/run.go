@@ -45,7 +45,7 @@ func Run(ctx context.Context, c Config) error {
 			last = ""
 		}
 		if text := err.Error(); text != last { // once, not every second
-			c.Log.Warn("not registered with the kubelet: pods that ask for "+Resource+" wait", "err", err)
+			c.Log.Warn("not registered with the kubelet: it starts no pod that asks for "+Resource, "err", err)
 			last = text
 		}
 		select {
