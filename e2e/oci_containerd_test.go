@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,7 +29,8 @@ type containerd struct {
 
 const criImage = "docker.io/lensfs/test:1"
 
-func newContainerd(t *testing.T) *containerd {
+// newContainerd configures one; cri are further lines for what speaks to the kubelet.
+func newContainerd(t *testing.T, cri ...string) *containerd {
 	t.Helper()
 	k := &containerd{t: t, dir: tempDir(t), log: newLogFile(t)}
 	config := fmt.Sprintf(`version = 2
@@ -50,15 +52,14 @@ oom_score = 0
   disable_apparmor = true
   restrict_oom_score_adj = true
   stream_server_address = "127.0.0.1"
-  enable_cdi = true
-  cdi_spec_dirs = ["%[1]s/cdi"]
+  %[3]s
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
   [plugins."io.containerd.grpc.v1.cri".cni]
     conf_dir = "%[1]s/cni"
-`, k.dir, criImage)
+`, k.dir, criImage, strings.Join(cri, "\n  "))
 	if err := os.WriteFile(filepath.Join(k.dir, "config.toml"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -49,16 +49,16 @@ func TestCDIInContainerd(t *testing.T) {
 	needCommand(t, "containerd", "ctr", "busybox", "runc")
 	program := needDevicePlugin(t)
 	d := serve(t)
-	k := newContainerd(t)
+	dir, specs := tempDir(t), tempDir(t)
+	k := newContainerd(t, "enable_cdi = true", fmt.Sprintf("cdi_spec_dirs = [%q]", specs))
 
-	dir := tempDir(t)
 	node, err := kubelettest.Start(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(node.Stop)
 	log := newLogFile(t)
-	cmd := exec.Command(program, "--plugin-dir", dir, "--views", d.views, "--cdi", filepath.Join(k.dir, "cdi", "lensfs.json"), "--program", binary, "--count", "100")
+	cmd := exec.Command(program, "--plugin-dir", dir, "--views", d.views, "--cdi", filepath.Join(specs, "lensfs.json"), "--program", binary, "--count", "100")
 	cmd.Stderr = log.file
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

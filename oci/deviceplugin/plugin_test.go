@@ -186,16 +186,13 @@ func TestUnhealthyAtFirst(t *testing.T) {
 func TestKubeletIsRestarted(t *testing.T) {
 	dir := t.TempDir()
 	k := startKubelet(t, dir, nil)
-	p := run(t, dir)
+	run(t, dir)
 	checkList(t, next(t, "a registration", k.Plugins()), kubelet.Healthy)
 	for range 2 {
 		k.Stop()
 		k = startKubelet(t, dir, nil)
 		r := next(t, "another registration", k.Plugins())
 		checkAllocate(t, r, checkList(t, r, kubelet.Healthy)[0])
-	}
-	if n := strings.Count(p.log.String(), "registered with the kubelet\""); n != 3 {
-		t.Errorf("it says %d times, not 3, that it has registered\n%s", n, &p.log)
 	}
 }
 
