@@ -28,7 +28,7 @@ type Config struct {
 	Log     *slog.Logger
 }
 
-// looked is how often we look whether the daemon answers, and whether the kubelet is another.
+// looked is how often we look whether the daemon answers, and whether our socket is still there.
 const looked = time.Second
 
 // answers is what the kubelet asks.

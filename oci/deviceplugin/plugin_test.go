@@ -182,7 +182,7 @@ func TestUnhealthyAtFirst(t *testing.T) {
 	}
 }
 
-// A kubelet that is started anew has removed the plugin's socket, and knows of none.
+// A kubelet that is started anew has removed the plugin's socket, and knows of none. One that was killed has left its own.
 func TestKubeletIsRestarted(t *testing.T) {
 	dir := t.TempDir()
 	k := startKubelet(t, dir, nil)
@@ -190,32 +190,27 @@ func TestKubeletIsRestarted(t *testing.T) {
 	checkList(t, next(t, "a registration", k.Plugins()), kubelet.Healthy)
 	for range 2 {
 		k.Stop()
+		if err := os.WriteFile(filepath.Join(dir, "kubelet.sock"), nil, 0o600); err != nil { // nobody listens there
+			t.Fatal(err)
+		}
+		time.Sleep(2 * retry)
 		k = startKubelet(t, dir, nil)
 		r := next(t, "another registration", k.Plugins())
 		checkAllocate(t, r, checkList(t, r, kubelet.Healthy)[0])
 	}
 }
 
-// Without its process: one that is alive makes its socket anew, and the plugin's connection goes on.
-func TestKubeletsSocketIsAnother(t *testing.T) {
-	for _, name := range []string{"kubelet.sock", Socket} {
-		dir := t.TempDir()
-		first := startKubelet(t, dir, nil)
-		p := run(t, dir)
-		checkList(t, next(t, "a registration", first.Plugins()), kubelet.Healthy)
-		if err := os.Remove(filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-		second := first
-		if name != Socket {
-			second = startKubelet(t, dir, nil)
-		}
-		checkList(t, next(t, "another registration after "+name+" was removed", second.Plugins()), kubelet.Healthy)
-		p.cancel()
-		if err := p.end(); err != nil {
-			t.Error(err)
-		}
+// The kubelet that is there cannot reach it any more.
+func TestOurSocketIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	k := startKubelet(t, dir, nil)
+	run(t, dir)
+	checkList(t, next(t, "a registration", k.Plugins()), kubelet.Healthy)
+	if err := os.Remove(filepath.Join(dir, Socket)); err != nil {
+		t.Fatal(err)
 	}
+	r := next(t, "another registration", k.Plugins())
+	checkAllocate(t, r, checkList(t, r, kubelet.Healthy)[0])
 }
 
 func TestRefusedByTheKubelet(t *testing.T) {

@@ -56,11 +56,11 @@ func Run(ctx context.Context, c Config) error {
 	}
 }
 
-// register is the plugin for as long as a kubelet lives. When one starts it removes all sockets from its directory, ours too, and knows of no plugin.
+// register is the plugin for as long as a kubelet lives. When that ends it listens no more; when another starts it removes all sockets from its directory,
+// ours too, and knows of no plugin.
 func (c *Config) register(ctx context.Context) (registered bool, err error) {
-	kubeletsPath := filepath.Join(c.Dir, kubeletSocket)
-	kubelets, err := identify(kubeletsPath)
-	if err != nil {
+	kubelets := filepath.Join(c.Dir, kubeletSocket)
+	if _, err := os.Lstat(kubelets); err != nil { // nothing to make a socket for
 		return false, err
 	}
 	ourPath := filepath.Join(c.Dir, Socket)
@@ -88,22 +88,20 @@ func (c *Config) register(ctx context.Context) (registered bool, err error) {
 			os.Remove(ourPath)
 		}
 	}()
-	if err := tell(ctx, kubeletsPath); err != nil {
+	if err := tell(ctx, kubelets); err != nil {
 		return false, err
 	}
 	c.Log.Info("registered with the kubelet", "resource", Resource)
 	for {
+		var leftUs error
 		select {
 		case <-ctx.Done():
 			return true, ctx.Err()
 		case err := <-ended:
 			return true, err
-		case <-left:
-			return true, errors.New("the kubelet does not listen any more")
+		case <-left: // it has ended, or taken another plugin for us
+			leftUs = errors.New("the kubelet does not listen any more")
 		case <-time.After(looked):
-		}
-		if now, err := identify(kubeletsPath); err != nil || !kubelets.same(now) {
-			return true, errors.Join(errors.New("the kubelet has gone, or is another"), err)
 		}
 		switch now, err := identify(ourPath); {
 		case errors.Is(err, fs.ErrNotExist):
@@ -112,6 +110,8 @@ func (c *Config) register(ctx context.Context) (registered bool, err error) {
 			return true, err
 		case !ours.same(now):
 			return true, errReplaced
+		case leftUs != nil:
+			return true, leftUs
 		}
 	}
 }

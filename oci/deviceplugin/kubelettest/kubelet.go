@@ -25,6 +25,9 @@ type Kubelet struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	streams sync.WaitGroup
+
+	mu     sync.Mutex
+	disown func() // ends the connection to the last plugin
 }
 
 // Start starts one. As the kubelet it removes first what is in its directory. With refuse it takes no plugin.
@@ -59,7 +62,7 @@ func (k *Kubelet) Stop() {
 // Plugins are those that registered, in their order.
 func (k *Kubelet) Plugins() <-chan *Plugin { return k.plugins }
 
-// Register is what plugins call.
+// Register is what plugins call. The later of two that offer the same takes the place of the earlier.
 func (k *Kubelet) Register(ctx context.Context, r *api.RegisterRequest) (*api.Empty, error) {
 	if k.refuse != nil {
 		return nil, k.refuse
@@ -72,12 +75,21 @@ func (k *Kubelet) Register(ctx context.Context, r *api.RegisterRequest) (*api.Em
 	if p.Options, err = p.client.GetDevicePluginOptions(ctx, &api.Empty{}); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	stream, err := p.client.ListAndWatch(k.ctx, &api.Empty{})
+	watch, cancel := context.WithCancel(k.ctx)
+	stream, err := p.client.ListAndWatch(watch, &api.Empty{})
 	if err != nil {
+		cancel()
 		return nil, errors.Join(err, conn.Close())
 	}
+	k.mu.Lock()
+	if k.disown != nil {
+		k.disown()
+	}
+	k.disown = cancel
+	k.mu.Unlock()
 	k.streams.Go(func() {
 		defer conn.Close()
+		defer cancel()
 		defer close(p.lists)
 		for {
 			list, err := stream.Recv()
@@ -86,7 +98,7 @@ func (k *Kubelet) Register(ctx context.Context, r *api.RegisterRequest) (*api.Em
 			}
 			select {
 			case p.lists <- list.GetDevices():
-			case <-k.ctx.Done():
+			case <-watch.Done():
 				return
 			}
 		}
