@@ -20,11 +20,15 @@ DEMO_DEBS := procps python3
 TEST_DEBS := procps python3 gcc libc6-dev lxc uidmap runc podman busybox-static attr debootstrap e2fsprogs iproute2 util-linux systemd \
 	htop sysstat tmux nodejs musl-tools default-jre-headless rpm groff-base
 
-.PHONY: build packages demo test unit root soak differential test-vm bench bench-smoke lint closed ci deps-demo deps-test clean
+.PHONY: build device-plugin packages demo test unit root soak differential test-vm bench bench-smoke lint closed ci deps-demo deps-test clean
 
 build: ## the binary, static: out/lensfs
 	mkdir -p out
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o out/lensfs ./cmd/lensfs
+
+device-plugin: ## for the image of share/kubernetes/lensfs-cdi.yaml: out/lensfs-device-plugin
+	mkdir -p out
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o out/lensfs-device-plugin ./cmd/lensfs-device-plugin
 
 packages: build ## out/packages/*.deb and *.rpm
 	rm -rf out/packages
@@ -71,7 +75,7 @@ lint: ## formatting, vet, staticcheck
 
 closed: ## the build needs nothing that go.sum does not name
 	go mod verify
-	GOPROXY=off GOFLAGS=-mod=readonly go build -o /dev/null ./cmd/lensfs
+	GOPROXY=off GOFLAGS=-mod=readonly go build -o /dev/null ./cmd/lensfs ./cmd/lensfs-device-plugin
 
 ci: lint closed test
 

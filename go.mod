@@ -21,8 +21,9 @@ require (
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.44.0 // is this a terminal?
 	gonum.org/v1/plot v0.17.0
-	google.golang.org/grpc v1.72.1 // tests: to speak to containerd as Kubernetes does
+	google.golang.org/grpc v1.72.1 // what kubelets speak with device plugins; tests: and with containerd
 	k8s.io/cri-api v0.34.2 // tests: what is said there
+	k8s.io/kubelet v0.34.2 // what is said to a device plugin
 	tags.cncf.io/container-device-interface v1.1.1 // tests: the spec read by what runtimes read it with
 	tags.cncf.io/container-device-interface/specs-go v1.1.1 // what a CDI spec consists of, and the lowest version that has it
 )

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,7 +29,8 @@ type containerd struct {
 
 const criImage = "docker.io/lensfs/test:1"
 
-func newContainerd(t *testing.T) *containerd {
+// newContainerd configures one; cri are further lines for what speaks to the kubelet.
+func newContainerd(t *testing.T, cri ...string) *containerd {
 	t.Helper()
 	k := &containerd{t: t, dir: tempDir(t), log: newLogFile(t)}
 	config := fmt.Sprintf(`version = 2
@@ -50,13 +52,14 @@ oom_score = 0
   disable_apparmor = true
   restrict_oom_score_adj = true
   stream_server_address = "127.0.0.1"
+  %[3]s
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
   [plugins."io.containerd.grpc.v1.cri".cni]
     conf_dir = "%[1]s/cni"
-`, k.dir, criImage)
+`, k.dir, criImage, strings.Join(cri, "\n  "))
 	if err := os.WriteFile(filepath.Join(k.dir, "config.toml"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -195,21 +198,26 @@ type criContainer struct {
 	id     string
 }
 
-func (p *criPod) container(name string) *criContainer {
+func (p *criPod) container(name string, devices ...string) *criContainer {
 	k := p.k
 	k.t.Helper()
 	c := &criContainer{k: k, name: name, memory: 200 << 10}
 	ctx, cancel := criContext()
 	defer cancel()
 	client := cri.NewRuntimeServiceClient(k.conn)
+	var cdi []*cri.CDIDevice
+	for _, d := range devices {
+		cdi = append(cdi, &cri.CDIDevice{Name: d})
+	}
 	made, err := client.CreateContainer(ctx, &cri.CreateContainerRequest{
 		PodSandboxId:  p.id,
 		SandboxConfig: p.config,
 		Config: &cri.ContainerConfig{
-			Metadata: &cri.ContainerMetadata{Name: name},
-			Image:    &cri.ImageSpec{Image: criImage},
-			Command:  []string{"/bin/busybox", "sh", "-c", "busybox cat /proc/meminfo; exec busybox sleep 100000"},
-			LogPath:  name,
+			Metadata:   &cri.ContainerMetadata{Name: name},
+			Image:      &cri.ImageSpec{Image: criImage},
+			Command:    []string{"/bin/busybox", "sh", "-c", "busybox cat /proc/meminfo; exec busybox sleep 100000"},
+			LogPath:    name,
+			CDIDevices: cdi,
 			Linux: &cri.LinuxContainerConfig{
 				Resources:       &cri.LinuxContainerResources{MemoryLimitInBytes: int64(c.memory) << 10, CpuQuota: 50_000, CpuPeriod: 100_000},
 				SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: criNamespaces()},

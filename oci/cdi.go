@@ -5,7 +5,9 @@ package oci
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -79,3 +81,24 @@ func Spec(views, program string, files []string) ([]byte, error) {
 
 // HookArgs is the command line of the hook, its own name first.
 func HookArgs(views string) []string { return []string{"lensfs", "hook", "oci", "--views", views} }
+
+// WriteSpec writes a spec to a file that is never there by half: runtimes read it whenever a container starts.
+func WriteSpec(path string, text []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(dir, ".lensfs-") // no name that runtimes look at
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(text)
+	err = errors.Join(err, file.Chmod(0o644), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, errors.Join(err, os.Remove(file.Name())))
+	}
+	return nil
+}

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 
 	"lensfs/fs"
 	"lensfs/oci"
@@ -42,32 +39,11 @@ func cdiGenerateCommand() *cobra.Command {
 				_, err := cmd.OutOrStdout().Write(text)
 				return err
 			}
-			return replaceFile(output, text)
+			return oci.WriteSpec(output, text)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write to this `file`, which is replaced as a whole, instead of to standard output; runtimes look into /etc/cdi and /var/run/cdi")
 	cmd.Flags().StringVar(&views, "views", "/run/lensfs", "the `directory` of the own views")
 	cmd.Flags().StringVar(&program, "program", "", "where runtimes find lensfs (default: where this one is)")
 	return cmd
-}
-
-// replaceFile writes a file that is never there by half: runtimes read a spec whenever a container starts.
-func replaceFile(path string, text []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(dir, ".lensfs-") // no name that runtimes look at
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Chmod(0o644), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, errors.Join(err, os.Remove(file.Name())))
-	}
-	return nil
 }

@@ -41,7 +41,7 @@ func nriCommand() *cobra.Command {
 			if hook != "" {
 				c.Hook = append([]string{hook}, oci.HookArgs(views)...)
 			}
-			c.Serving = nri.Watch(ctx, views).Now
+			c.Serving = oci.Watch(ctx, views).Now
 			return nri.Run(ctx, c)
 		},
 	}

@@ -1,4 +1,4 @@
-package nri
+package oci
 
 import (
 	"context"
@@ -27,17 +27,15 @@ func Watch(ctx context.Context, views string) *Serving {
 	s := &Serving{}
 	first := make(chan struct{})
 	go func() { // which hangs when the daemon does: nobody waits for it
+		s.ask(views)
+		close(first)
 		for {
-			s.ask(views)
-			if first != nil {
-				close(first)
-				first = nil
-			}
 			select {
 			case <-ctx.Done():
 				return
 			case <-time.After(asked):
 			}
+			s.ask(views)
 		}
 	}()
 	select {
