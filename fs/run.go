@@ -27,7 +27,7 @@ type Given struct {
 func Run(given Given, version string, tune func()) error {
 	w := &running{version: version, given: given, tune: tune}
 	var err error
-	if w.holder, err = keeper.NewHolder(given.Held); err != nil {
+	if w.holder, err = keeper.NewHolder(given.Held, given.Stderr); err != nil {
 		return err
 	}
 	if w.link, err = keeper.NewLink(given.Link); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -31,14 +32,18 @@ const (
 	giveAll   = 'g' // give copies of all
 )
 
-// NewHolder makes a thread that holds life, the writing end of a pipe. It is to be called before there are many descriptors.
-func NewHolder(life int) (*Holder, error) {
+// NewHolder makes a thread that holds life, the writing end of a pipe. It is to be called before there are many descriptors. What Go's runtime has to say
+// when it ends the process goes to stderr, also from this thread.
+func NewHolder(life, stderr int) (*Holder, error) {
+	if err := startPoller(); err != nil {
+		return nil, err
+	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
 	alone := make(chan error, 1)
-	go hold([]int{life, pair[1]}, alone)
+	go hold([]int{life, pair[1]}, stderr, alone)
 	err = <-alone
 	unix.Close(life)
 	unix.Close(pair[1])
@@ -50,18 +55,18 @@ func NewHolder(life int) (*Holder, error) {
 }
 
 // hold is the thread.
-func hold(own []int, alone chan<- error) {
+func hold(own []int, stderr int, alone chan<- error) {
 	runtime.LockOSThread() // for good: this thread is of use for nothing else
 	if unix.Gettid() == os.Getpid() {
 		// Not the first one: what /proc/self/fd shows are its descriptors.
 		again := make(chan error, 1)
-		go hold(own, again)
+		go hold(own, stderr, again)
 		err := <-again
 		runtime.UnlockOSThread()
 		alone <- err
 		return
 	}
-	if err := unshareAll(own); err != nil {
+	if err := unshareAll(own, stderr); err != nil {
 		alone <- err
 		return
 	}
@@ -93,21 +98,38 @@ func passNext(pair, control int) error {
 	return sendFds(pair, takeNext, fd)
 }
 
-// unshareAll gives the thread a table of descriptors of its own, with these alone.
-func unshareAll(own []int) error {
+// unshareAll gives the thread a table of descriptors of its own: these, stderr in its place, and those of the runtime's poller. Any thread that starts a
+// collection of garbage looks at the poller when the others go on (startTheWorldWithSema), and ends the process if it is not there.
+func unshareAll(own []int, stderr int) error {
 	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
 		return os.NewSyscallError("unshare", err)
 	}
-	open, err := os.ReadDir("/proc/thread-self/fd")
+	if stderr != 2 {
+		if err := unix.Dup3(stderr, 2, 0); err != nil {
+			return os.NewSyscallError("dup3", err)
+		}
+	}
+	const dir = "/proc/thread-self/fd"
+	open, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range open {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && !slices.Contains(own, fd) {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd == 2 || slices.Contains(own, fd) {
+			continue
+		}
+		if what, _ := os.Readlink(filepath.Join(dir, e.Name())); what != "anon_inode:[eventpoll]" && what != "anon_inode:[eventfd]" {
 			unix.Close(fd)
 		}
 	}
 	return nil
+}
+
+// startPoller has Go's runtime make the descriptors of its poller, which it does for the first file that can be polled.
+func startPoller() error {
+	r, w, err := os.Pipe()
+	return errors.Join(err, r.Close(), w.Close())
 }
 
 // Hold has the thread hold the claims and the control socket among the descriptors, and takes them out.
