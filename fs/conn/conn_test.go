@@ -268,7 +268,7 @@ func TestCrowd(t *testing.T) {
 		if !aside && most > maxBusy+int32(took/tooLong)+1 {
 			t.Errorf("%d answer at a time, in %v", most, took)
 		}
-		if aside && most < crowd {
+		if aside && most < crowd/2 { // the last ones may be read as the one for which all wait is answered
 			t.Errorf("only %d waited: this test tests nothing", most)
 		}
 	}

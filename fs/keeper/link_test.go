@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -39,13 +40,15 @@ func TestLinkKeepsDescriptorsWithTheirMessage(t *testing.T) {
 		files = append(files, f)
 	}
 	long := strings.Repeat("x", 40_000)
-	go func() {
+	var sender sync.WaitGroup
+	defer sender.Wait() // before the files are closed
+	sender.Go(func() {
 		a.Send(Message{Op: "none"})
 		a.Send(Message{Op: "one", Error: long}, int(files[0].Fd()))
 		a.Send(Message{Op: "none again"})
 		a.Send(Message{Op: "two"}, int(files[1].Fd()), int(files[2].Fd()))
 		a.Close()
-	}()
+	})
 	next := 0
 	for _, want := range []struct {
 		op  string
