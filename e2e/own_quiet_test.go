@@ -20,6 +20,7 @@ func init() { roles["reader"] = reader }
 // A container that reads its own view in a loop asks the daemon once a tick, however fast it reads, and costs it a few hundredths of a CPU.
 func TestOwnViewsLeaveTheDaemonAlone(t *testing.T) {
 	needRoot(t)
+	skipSlow(t)
 	const reads = 100_000
 	t.Run("time", func(t *testing.T) {
 		d := servePlain(t)
