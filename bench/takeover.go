@@ -34,9 +34,11 @@ type status struct {
 		Pid   int       `json:"pid"`
 		Since time.Time `json:"since"`
 	} `json:"worker"`
-	Errors struct {
-		Resumed int64 `json:"resumed"`
-	} `json:"errors"`
+	Serves struct {
+		Errors struct {
+			Resumed int64 `json:"resumed"`
+		} `json:"errors"`
+	} `json:"serves"`
 }
 
 func (b *bench) newTakeover() (*takeover, error) {
@@ -122,7 +124,7 @@ func (t *takeover) replaced(was status, do func() error) (time.Duration, error) 
 	}
 	t.b.pause(30 * time.Millisecond)
 	now, err := t.until(func(s status) bool { return s.Worker.Pid != 0 && s.Worker.Pid != was.Worker.Pid })
-	t.resumed += now.Errors.Resumed
+	t.resumed += now.Serves.Errors.Resumed
 	return now.Worker.Since.Sub(begun), err
 }
 
