@@ -63,7 +63,7 @@ var errEnded = errors.New("its connection has ended")
 // hasEnded says whether the kernel has ended a connection. If somebody has taken its mount away, it may be about to: it is given a moment.
 func hasEnded(m Mount, fd int) bool {
 	moment := 0
-	if top, err := topMount(m.Dir); err == nil && (top == nil || fmt.Sprintf("%d:%d", top.Major, top.Minor) != m.Device) {
+	if top, err := topMount(m.Dir); err == nil && (top == nil || deviceOf(top) != m.Device) {
 		moment = 100 // ms
 	}
 	p := []unix.PollFd{{Fd: int32(fd)}}

@@ -165,7 +165,7 @@ func (k *Keeper) mountAll() error {
 	if k.cfg.OwnViews == "" {
 		return nil
 	}
-	if err := os.Remove(StateFile(k.cfg.StateDir, k.cfg.OwnViews, "table")); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := remove(StateFile(k.cfg.StateDir, k.cfg.OwnViews, "table")); err != nil {
 		return err // nodes of a connection that is no more
 	}
 	views, err := k.mountOne(k.cfg.OwnViews, FdViews, FdViewsRequests, k.claims[1].device)

@@ -116,9 +116,7 @@ func (k *Keeper) unlisten() {
 func (k *Keeper) removeSockets(dir string) error {
 	var errs []error
 	for _, name := range k.socketNames() {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, remove(filepath.Join(dir, name)))
 	}
 	return errors.Join(errs...)
 }

@@ -53,10 +53,7 @@ func (k *Keeper) release() error {
 		errs = append(errs, k.hand.Tree.unmount())
 	}
 	if _, ok := k.fds[FdViews]; ok && k.hand.Views != nil {
-		errs = append(errs, k.hand.Views.unmount())
-		if err := os.Remove(StateFile(k.cfg.StateDir, k.hand.Views.Dir, "table")); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, k.hand.Views.unmount(), remove(StateFile(k.cfg.StateDir, k.hand.Views.Dir, "table")))
 	}
 	k.unkeep()
 	k.unlisten()
@@ -75,21 +72,23 @@ func Abandon(h Handover) error {
 	k := Keeper{cfg: Config{StateDir: h.StateDir}, hand: h}
 	dirs := []string{h.Tree.Dir}
 	errs := []error{h.Tree.unmount()}
-	remove := func(path string) {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
 	if h.Views != nil {
 		dirs = append(dirs, h.Views.Dir)
-		errs = append(errs, h.Views.unmount())
-		remove(StateFile(h.StateDir, h.Views.Dir, "table"))
+		errs = append(errs, h.Views.unmount(), remove(StateFile(h.StateDir, h.Views.Dir, "table")))
 	}
 	errs = append(errs, k.removeSockets(h.StateDir))
 	k.conceal()
 	for n := len(dirs) - 1; n >= 0; n-- { // last, and that of the tree the very last: from then on others may serve there
-		remove(claimPath(h.StateDir, dirs[n]))
+		errs = append(errs, remove(claimPath(h.StateDir, dirs[n])))
 	}
 	os.Remove(h.StateDir) // fails while something of others is in it
 	return errors.Join(errs...)
+}
+
+// remove removes a file, if it is there.
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }

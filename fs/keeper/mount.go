@@ -46,7 +46,7 @@ func mountFd(dir string, fd int) (Mount, error) {
 	if err != nil || top == nil {
 		return Mount{}, errors.Join(fmt.Errorf("mount on %s: it is not among the mounts of this process", dir), err, unix.Unmount(dir, unix.MNT_DETACH))
 	}
-	return Mount{Dir: dir, ID: top.ID, Device: fmt.Sprintf("%d:%d", top.Major, top.Minor)}, nil
+	return Mount{Dir: dir, ID: top.ID, Device: deviceOf(top)}, nil
 }
 
 // remount sees to it that a file system that was taken over is on its directory. Somebody may have unmounted it (LXCFS's unit does, when it is stopped)
@@ -56,7 +56,7 @@ func (m *Mount) remount(fd int) error {
 	if err != nil {
 		return err
 	}
-	if top != nil && fmt.Sprintf("%d:%d", top.Major, top.Minor) == m.Device {
+	if top != nil && deviceOf(top) == m.Device {
 		m.ID = top.ID // it may have been mounted again since the handover was written
 		return nil
 	}
@@ -82,6 +82,9 @@ func (m *Mount) unmount() error {
 	}
 	return nil
 }
+
+// deviceOf gives the device number of a mount's file system, as a Mount has it.
+func deviceOf(m *mountinfo.Info) string { return fmt.Sprintf("%d:%d", m.Major, m.Minor) }
 
 // topMount gives the mount that is on dir now, nil if there is none. It reads a list: to look at the directory would be to ask its server.
 func topMount(dir string) (*mountinfo.Info, error) {
@@ -111,7 +114,7 @@ func clearDead(dir, ended string) error {
 			return nil
 		}
 		dead, silent := isDead(dir)
-		if silent && ended == fmt.Sprintf("%d:%d", top.Major, top.Minor) { // such numbers are used again, so another's would answer
+		if silent && ended == deviceOf(top) { // such numbers are used again, so another's would answer
 			if err := abort(top.Minor); err != nil {
 				return fmt.Errorf("%s is mounted by a lensfs that has ended, and whose connection the kernel does not end: %w", dir, err)
 			}
