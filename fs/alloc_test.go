@@ -39,7 +39,6 @@ func TestHandlersDoNotAllocate(t *testing.T) {
 			attr := &fuse.GetAttrIn{InHeader: fuse.InHeader{NodeId: node(rec, f)}}
 			read := &fuse.ReadIn{InHeader: attr.InHeader}
 			check(t, func() {
-				rec.view.files.of(f).at = time.Time{}
 				rec.pages.of(f).at = time.Now().Add(-time.Second)
 				var out fuse.AttrOut
 				if code := o.GetAttr(attr, &out); code != fuse.OK {

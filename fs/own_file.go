@@ -48,37 +48,34 @@ func (o *own) fileAttr(rec *record, f *file, out *fuse.Attr, fresh bool) time.Du
 	return p.timeout(now)
 }
 
-// renew publishes the container's present snapshot. The page is locked, but for the time in which the kernel is told of a longer text:
+// renew publishes the container's present text. The page is locked, but for the time in which the kernel is told of a longer text:
 // to be told, it may have to wait for a READ of the page, which we answer.
 func (o *own) renew(rec *record, f *file, p *page) {
 	if p.growing {
 		o.awaitGrown(p)
 		return
 	}
-	s, err := o.render.lock(rec.view, f, p.looked)
-	if err != nil {
+	buf := o.texts.Get().(*[]byte)
+	defer o.texts.Put(buf)
+	at := time.Now()
+	text, err := o.render.renew((*buf)[:0], rec.view, f, !p.at.IsZero())
+	if *buf = text; err != nil {
 		return
 	}
 	told := rec.kept.size(f)
 	if p.at.IsZero() && told.Load() > 0 {
-		text, at := append([]byte(nil), s.text...), s.at
-		s.mu.Unlock()
 		o.takeOver(rec, f, p, text, at)
 		return
 	}
-	if p.at.IsZero() || len(s.text) <= p.size {
-		p.publish(s.text, s.at)
+	if p.at.IsZero() || len(text) <= p.size {
+		p.publish(text, at)
 		told.Store(uint32(p.size))
-		s.mu.Unlock()
 		return
 	}
 	if o.storing.Add(1) > maxStoring {
 		o.storing.Add(-1)
-		s.mu.Unlock()
 		return // as if it were growing already
 	}
-	text, at := append([]byte(nil), s.text...), s.at
-	s.mu.Unlock()
 	p.growing, p.grown = true, make(chan struct{})
 	p.mu.Unlock()
 	o.notify.Aside(func() {

@@ -66,7 +66,7 @@ func (s *shared) attr(f *file, pid uint32, out *fuse.Attr) time.Duration {
 		setTimes(out, time.Now())
 		return forever
 	}
-	if snap, err := s.render.lock(s.render.of(pid), f, false); err == nil {
+	if snap, err := s.render.lock(s.render.of(pid), f); err == nil {
 		out.Size = uint64(len(snap.text))
 		setTimes(out, snap.at)
 		snap.mu.Unlock()

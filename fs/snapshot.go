@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strconv"
@@ -14,7 +15,7 @@ import (
 	"lensfs/sysview"
 )
 
-// renderer makes the snapshots. Both mounts share them, so that a container's file is rendered at most once a tick however many read it.
+// renderer makes the texts: a container's file at most once a tick on each mount, however many read it.
 type renderer struct {
 	resolver *cgroupview.Resolver
 	host     *procview.Host
@@ -27,7 +28,7 @@ type renderer struct {
 	faults   faultLog
 }
 
-// view holds the snapshots of one container.
+// view is what a container is shown; the snapshots are those of the shared tree.
 type view struct {
 	container *cgroupview.Container
 	files     slots[snapshot]
@@ -91,14 +92,14 @@ func (r *renderer) sweep(ended func(*view)) {
 	})
 }
 
-// lock gives the snapshot of f, not older than a tick, locked: its text stands until it is unlocked. With anew it is made in any case.
+// lock gives the snapshot of f, not older than a tick, locked: its text stands until it is unlocked.
 //
 // It fails only where there is no text at all. A container that has ended is shown its last snapshot again, one that cannot
 // be understood the last one or the host's text; both are counted.
-func (r *renderer) lock(v *view, f *file, anew bool) (*snapshot, error) {
+func (r *renderer) lock(v *view, f *file) (*snapshot, error) {
 	s := v.files.of(f)
 	s.mu.Lock()
-	return r.fresh(s, v, f, time.Now(), anew)
+	return r.fresh(s, v, f, time.Now())
 }
 
 // lockSince is lock for a request that begun tells the begin of, so that the clock need not be read again.
@@ -108,41 +109,52 @@ func (r *renderer) lockSince(begun time.Time, v *view, f *file) (*snapshot, erro
 		s.mu.Lock()
 		begun = time.Now() // what was rendered while we waited is young
 	}
-	return r.fresh(s, v, f, begun, false)
+	return r.fresh(s, v, f, begun)
 }
 
 // fresh does what lock says, of a snapshot that is locked.
-func (r *renderer) fresh(s *snapshot, v *view, f *file, now time.Time, anew bool) (*snapshot, error) {
-	if !anew && now.Sub(s.at) < procview.Tick && !v.container.Young() {
+func (r *renderer) fresh(s *snapshot, v *view, f *file, now time.Time) (*snapshot, error) {
+	if now.Sub(s.at) < procview.Tick && !v.container.Young() {
 		return s, nil
 	}
-	if len(s.text) > 0 && !v.container.Alive() {
+	text, err := r.renew(s.text[:0], v, f, len(s.text) > 0)
+	if err == nil {
+		s.text, s.at = text, now
+	} else if len(s.text) == 0 {
+		s.mu.Unlock()
+		return nil, err
+	}
+	return s, nil
+}
+
+// renew appends a new text of f to dst. Where it cannot be made, the last one goes on to be shown if there was one, which this fails to say; if not, the
+// host's: then it fails only if there is none of that either.
+func (r *renderer) renew(dst []byte, v *view, f *file, was bool) ([]byte, error) {
+	if was && !v.container.Alive() {
 		r.stats.Stale.Add(1)
-		return s, nil
+		return dst, errEnded
 	}
 	v.container.Look()
 	fault(f)
-	text, err := r.render(s.text[:0], f, r.shown(v.container))
+	text, err := r.render(dst, f, r.shown(v.container))
 	if err == nil {
-		s.text, s.at = text, now
 		r.stats.Files[f.number].rendered.Add(1)
-		return s, nil
+		return text, nil
 	}
 	if v.container.Alive() { // one that ends while we read takes its files along
 		r.faults.report(f.path, err)
 	}
-	if len(s.text) > 0 {
+	if was {
 		r.stats.Stale.Add(1)
-		return s, nil
+		return dst, err
 	}
-	if text, err = r.render(text[:0], f, r.resolver.Host()); err != nil {
-		s.mu.Unlock()
-		return nil, err
+	if text, err = r.render(dst, f, r.resolver.Host()); err == nil {
+		r.stats.HostText.Add(1)
 	}
-	r.stats.HostText.Add(1)
-	s.text, s.at = text, now
-	return s, nil
+	return text, err
 }
+
+var errEnded = errors.New("the container has ended")
 
 // shown gives the container whose values a container is to see.
 func (r *renderer) shown(c *cgroupview.Container) *cgroupview.Container {

@@ -48,7 +48,7 @@ type Conn struct {
 	stats   *Stats
 	debug   bool
 
-	idle    atomic.Int32 // readers that wait for a request
+	idle    atomic.Int32 // readers that wait for a request, or are about to
 	busy    atomic.Int32 // readers that answer one, but for those in Aside
 	late    atomic.Bool  // all are busy, and overdue is to look whether they still are
 	overdue *time.Timer
@@ -92,16 +92,16 @@ func (c *Conn) start() {
 	if !ok {
 		return
 	}
+	c.idle.Add(1) // not when it runs: until then, whoever takes the next request would start another, and so on
 	c.running.Go(func() {
 		c.read(newRequest(t))
 		c.slots.give(t)
 	})
 }
 
-// read is one reader. Before it answers it sees to it that another one waits: to answer may take the kernel's locks, or waking others.
+// read is one reader, counted as idle. Before it answers it sees to it that another one waits: to answer may take the kernel's locks, or waking others.
 func (c *Conn) read(r *request) {
 	for {
-		c.idle.Add(1)
 		err := c.next(r)
 		left := c.idle.Add(-1)
 		if err != nil {
@@ -119,6 +119,7 @@ func (c *Conn) read(r *request) {
 		if c.idle.Load() >= maxIdle {
 			return
 		}
+		c.idle.Add(1)
 	}
 }
 
