@@ -162,6 +162,9 @@ func (w *running) serve(m keeper.Message, fds []int) error {
 		if err := keeper.Calm(w.nice); err != nil {
 			slog.Warn("the worker keeps the priority with which it took over", "err", err)
 		}
+		if err := keeper.ForgetStart(); err != nil {
+			slog.Warn("the worker is larger than it has to be", "err", err)
+		}
 	})
 	return nil
 }

@@ -82,6 +82,9 @@ func (s Signals) Notify() {
 // Run keeps until ctx is done, or a command or the kernel ends it. If containers use the views when ctx is done, the worker goes on without a keeper.
 func (k *Keeper) Run(ctx context.Context, signals Signals) error {
 	k.done = ctx.Done()
+	if err := ForgetStart(); err != nil {
+		slog.Warn("the keeper is larger than it has to be", "err", err)
+	}
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
