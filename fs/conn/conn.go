@@ -147,26 +147,21 @@ func (c *Conn) next(r *request) error {
 	r.slot.tries().Store(0)
 	r.slot.begun().Store(0)
 	for {
-		var n int
-		var errno unix.Errno
-		err := c.raw.Read(func(fd uintptr) bool {
-			n, errno = rawRead(fd, r.in[:cap(r.in)])
-			return errno != unix.EAGAIN
-		})
-		if errno != 0 {
+		err := c.raw.Read(r.take)
+		if r.errno != 0 {
 			r.slot.length().Store(0) // a request that was given up while it was copied
 		}
 		switch {
 		case err != nil:
 			return err
-		case errno == unix.EINTR, errno == unix.ENOENT: // ENOENT: the one who asked was killed as we came to read
+		case r.errno == unix.EINTR, r.errno == unix.ENOENT: // ENOENT: the one who asked was killed as we came to read
 			continue
-		case errno != 0:
-			return errno
-		case n < inHeaderBytes: // never of /dev/fuse; the end of a socket
+		case r.errno != 0:
+			return r.errno
+		case r.n < inHeaderBytes: // never of /dev/fuse; the end of a socket
 			return io.ErrUnexpectedEOF
 		}
-		r.in = r.in[:n]
+		r.in = r.in[:r.n]
 		return nil
 	}
 }

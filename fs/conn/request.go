@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // The requests that are understood, as linux/fuse.h numbers them.
@@ -52,10 +53,19 @@ type request struct {
 	slot slot
 	in   []byte // in the slot
 	out  []byte
+
+	take  func(fd uintptr) bool // reads the next request; made once, for it is called for each
+	n     int                   // and says how long it is
+	errno unix.Errno
 }
 
 func newRequest(t slot) *request {
-	return &request{slot: t, in: t.request(), out: make([]byte, outHeaderBytes+4096)}
+	r := &request{slot: t, in: t.request(), out: make([]byte, outHeaderBytes+4096)}
+	r.take = func(fd uintptr) bool {
+		r.n, r.errno = rawRead(fd, r.in[:cap(r.in)])
+		return r.errno != unix.EAGAIN
+	}
+	return r
 }
 
 func (r *request) header() *fuse.InHeader { return in[fuse.InHeader](r) }
