@@ -61,7 +61,7 @@ func (r *Resolver) Online() (CPUSet, error) {
 	defer o.mu.Unlock()
 	now := time.Now()
 	if now.Sub(o.at) < onlineEvery {
-		return o.set, nil
+		return o.get(), nil
 	}
 	b := kfile.GetBuffer()
 	defer b.Put()
@@ -69,7 +69,7 @@ func (r *Resolver) Online() (CPUSet, error) {
 	if err != nil {
 		return CPUSet{}, err
 	}
-	o.set, o.at = set, now
+	o.put(&set, now)
 	return set, nil
 }
 
@@ -109,20 +109,29 @@ func (c *Container) CPUs() (CPUSet, error) {
 	defer k.mu.Unlock()
 	now := time.Now()
 	if now.Sub(k.at) < together && !c.Young() {
-		return k.set, nil
+		return k.get(), nil
 	}
 	set, err := c.readCPUs()
 	if err == nil {
-		k.set, k.at = set, now
+		k.put(&set, now)
 	}
 	return set, err
 }
 
-// knownCPUs is a set of CPUs as it was at a moment.
+// knownCPUs is a set of CPUs as it was at a moment. Of each container there is one: so no more of the set is kept than is in use, a word of 128.
 type knownCPUs struct {
-	mu  sync.Mutex
-	at  time.Time
-	set CPUSet
+	mu   sync.Mutex
+	at   time.Time
+	bits []uint64
+}
+
+func (k *knownCPUs) put(set *CPUSet, at time.Time) {
+	k.bits, k.at = append(k.bits[:0], set.bits[:set.top]...), at
+}
+
+func (k *knownCPUs) get() (set CPUSet) {
+	set.top = copy(set.bits[:], k.bits)
+	return set
 }
 
 func (c *Container) readCPUs() (CPUSet, error) {

@@ -101,7 +101,7 @@ func testServersOf(t testing.TB, views Views) (*shared, *own, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &own{tree: tree, render: r, shared: "/tree", records: records, notify: &toldKernel{}, outdated: newOutdated(func(uint64) {}), texts: newTexts()}
+	o := &own{tree: tree, render: r, shared: "/tree", records: records, notify: &toldKernel{}, outdated: newOutdated(func(uint64) {})}
 	return newShared(tree, r, largeFiles{}, testOpened(t)), o, root
 }
 

@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,10 +27,7 @@ type own struct {
 
 	outdated *outdated
 	storing  atomic.Int32 // requests that wait for the kernel, see maxStoring
-	texts    *sync.Pool   // *[]byte: room for a text that is being made; what stays of it is in its page
 }
-
-func newTexts() *sync.Pool { return &sync.Pool{New: func() any { return new([]byte) }} }
 
 // notifier is what a connection can tell the kernel unasked, and how a request is answered that has to wait for another: one thing that tests stand in for.
 type notifier interface {

@@ -55,8 +55,8 @@ func (o *own) renew(rec *record, f *file, p *page) {
 		o.awaitGrown(p)
 		return
 	}
-	buf := o.texts.Get().(*[]byte)
-	defer o.texts.Put(buf)
+	buf := o.render.room()
+	defer o.render.rooms.Put(buf)
 	at := time.Now()
 	text, err := o.render.renew((*buf)[:0], rec.view, f, !p.at.IsZero())
 	if *buf = text; err != nil {

@@ -24,6 +24,7 @@ type renderer struct {
 	making   sync.Mutex
 	keep     *keep       // nil: nothing outlives the daemon
 	unveiled atomic.Bool // everybody is shown the host's values
+	rooms    sync.Pool   // *[]byte, see room
 	stats    *Stats
 	faults   faultLog
 }
@@ -117,9 +118,11 @@ func (r *renderer) fresh(s *snapshot, v *view, f *file, now time.Time) (*snapsho
 	if now.Sub(s.at) < procview.Tick && !v.container.Young() {
 		return s, nil
 	}
-	text, err := r.renew(s.text[:0], v, f, len(s.text) > 0)
-	if err == nil {
-		s.text, s.at = text, now
+	buf := r.room()
+	defer r.rooms.Put(buf)
+	text, err := r.renew((*buf)[:0], v, f, len(s.text) > 0)
+	if *buf = text; err == nil {
+		s.text, s.at = append(s.text[:0], text...), now
 	} else if len(s.text) == 0 {
 		s.mu.Unlock()
 		return nil, err
@@ -156,6 +159,14 @@ func (r *renderer) renew(dst []byte, v *view, f *file, was bool) ([]byte, error)
 
 var errEnded = errors.New("the container has ended")
 
+// room is where a text is made, to be given back to rooms: what is kept of it, for each file of each container, has no room to spare.
+func (r *renderer) room() *[]byte {
+	if buf, ok := r.rooms.Get().(*[]byte); ok {
+		return buf
+	}
+	return new([]byte)
+}
+
 // shown gives the container whose values a container is to see.
 func (r *renderer) shown(c *cgroupview.Container) *cgroupview.Container {
 	if r.unveiled.Load() {
@@ -165,9 +176,6 @@ func (r *renderer) shown(c *cgroupview.Container) *cgroupview.Container {
 }
 
 // render calls the source. A panic in it is an error of this one file: the daemon serves every container of the host.
-//
-// The text of the last snapshot stands in dst's array. It is written over, so a source that fails must have failed before it appended:
-// they all read their numbers first.
 func (r *renderer) render(dst []byte, f *file, c *cgroupview.Container) (text []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {

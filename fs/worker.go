@@ -107,7 +107,7 @@ func (w *Worker) connect(fd, requests int, handler conn.Handler) (*conn.Conn, er
 
 // serveOwn serves the containers' own views.
 func (w *Worker) serveOwn(h keeper.Handover, d keeper.Descriptors) error {
-	o := &own{tree: w.tree, render: w.render, shared: h.Tree.Dir, direct: w.large, texts: newTexts()}
+	o := &own{tree: w.tree, render: w.render, shared: h.Tree.Dir, direct: w.large}
 	c, err := w.connect(d[keeper.FdViews], d[keeper.FdViewsRequests], o)
 	if err != nil {
 		return err
