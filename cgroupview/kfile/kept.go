@@ -17,17 +17,19 @@ import (
 type kept struct {
 	most  int
 	later time.Duration
+	began time.Time
 	mu    sync.RWMutex
 	files map[string]*keptFile // by path beneath the Dir, ended by a zero byte
 	count int                  // of those that are open
 }
 
+// keptFile is small: of each container there are ten. Its times are since kept began.
 type keptFile struct {
 	mu    sync.Mutex
-	fd    int         // -1: not open yet, or closed
-	first time.Time   // when it was read for the first time, of those that are no longer apart than seldom
-	last  time.Time   // when it was read, before it was open
-	read  atomic.Bool // since the last sweep
+	first time.Duration // when it was read for the first time, of those that are no longer apart than seldom
+	last  time.Duration // when it was read, before it was open
+	fd    int32         // -1: not open yet, or closed
+	read  atomic.Bool   // since the last sweep
 }
 
 // later is how long after its first read a file that is read again is worth a descriptor.
@@ -55,7 +57,7 @@ func newKept(dir int) *kept {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err == nil && l.Cur/16 < mostKept {
 		most = int(l.Cur / 16)
 	}
-	return &kept{most: most, later: later, files: map[string]*keptFile{}}
+	return &kept{most: most, later: later, began: time.Now(), files: map[string]*keptFile{}}
 }
 
 // keeps says whether a file is worth it: not those of processes, which come and go, nor cgroup.procs, of which v1 keeps a list for each open file.
@@ -86,30 +88,30 @@ func (k *kept) get(path []byte) *keptFile {
 func (k *kept) add(path []byte, fd int) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	now := time.Since(k.began)
 	f := k.files[string(path)]
 	if f == nil {
-		f = &keptFile{fd: -1}
+		f = &keptFile{fd: -1, first: now, last: now}
 		k.files[string(path)] = f
 	}
 	f.read.Store(true)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := time.Now()
-	if now.Sub(f.last) > seldom {
+	if now-f.last > seldom {
 		f.first = now
 	}
 	f.last = now
-	if f.fd >= 0 || now.Sub(f.first) < k.later || k.count >= k.most {
+	if f.fd >= 0 || now-f.first < k.later || k.count >= k.most {
 		return false
 	}
-	f.fd = fd
+	f.fd = int32(fd)
 	k.count++
 	return true
 }
 
 // drop closes a file, which is locked, that cannot be read any more.
 func (k *kept) drop(path []byte, f *keptFile) {
-	rawClose(f.fd)
+	rawClose(int(f.fd))
 	f.fd = -1
 	f.mu.Unlock()
 	k.mu.Lock()
@@ -140,7 +142,7 @@ func (k *kept) close(which func(path string, f *keptFile) bool) {
 		delete(k.files, path)
 		f.mu.Lock()
 		if f.fd >= 0 {
-			rawClose(f.fd)
+			rawClose(int(f.fd))
 			f.fd = -1
 			k.count--
 		}

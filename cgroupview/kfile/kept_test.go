@@ -142,8 +142,8 @@ func TestKeptGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := proc.kept.files["uptime\x00"]
-	unix.Close(f.fd)
-	f.fd = dir
+	unix.Close(int(f.fd))
+	f.fd = int32(dir)
 	if text, err := proc.Read(&b, "", "uptime"); err != nil || len(strings.Fields(string(text))) != 2 {
 		t.Errorf("%q, %v", text, err)
 	}
@@ -190,15 +190,15 @@ func TestReadAtOnce(t *testing.T) {
 		read()
 	}
 	f := proc.kept.files["uptime\x00"]
-	if n := descriptors(t); n != before && time.Since(f.first) < later {
+	if n := descriptors(t); n != before && time.Since(proc.kept.began)-f.first < later {
 		t.Errorf("%d descriptors, before %d", n, before)
 	}
-	f.first, f.last = f.first.Add(-2*seldom), f.last.Add(-2*seldom) // too long ago
+	f.first, f.last = f.first-2*seldom, f.last-2*seldom // too long ago
 	read()
 	if n := descriptors(t); n != before {
 		t.Errorf("%d descriptors, before %d: what is seldom read is kept", n, before)
 	}
-	f.first = f.first.Add(-later)
+	f.first -= later
 	read()
 	if n := descriptors(t); n != before+1 {
 		t.Errorf("%d descriptors, with one file kept %d", n, before+1)

@@ -122,7 +122,7 @@ func (d *Dir) read(b *Buffer, dst []byte, dir, name string, short int) ([]byte, 
 	if keeps {
 		b.join(dir, name)
 		if f := d.kept.get(b.path); f != nil {
-			text, errno := readAll(f.fd, dst, short)
+			text, errno := readAll(int(f.fd), dst, short)
 			if errno == 0 {
 				f.mu.Unlock()
 				return text, nil
