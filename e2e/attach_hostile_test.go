@@ -181,7 +181,7 @@ func TestAttachRace(t *testing.T) {
 		}
 		begin := time.Now()
 		out, err := d.attach(strconv.Itoa(b.init))
-		if took := time.Since(begin); took > 15*time.Second {
+		if took := time.Since(begin); took > patience(15*time.Second) {
 			t.Errorf("it took %v", took)
 		}
 		if strings.Contains(out, "did not answer") || strings.Contains(fmt.Sprint(out, err), "panic") {

@@ -116,6 +116,7 @@ func (d *daemon) stop() {
 // wait waits until the daemon has ended, and kills it when that takes too long.
 func (d *daemon) wait(limit time.Duration) error {
 	d.t.Helper()
+	limit = patience(limit)
 	select {
 	case err := <-d.done:
 		d.done <- err
@@ -201,6 +202,7 @@ func mountedOn(t *testing.T, dir string) string {
 // poll waits until ok.
 func poll(t *testing.T, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
+	limit = patience(limit)
 	for deadline := time.Now().Add(limit); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %v: %s", limit, what)

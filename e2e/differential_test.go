@@ -142,7 +142,7 @@ func startLXCFSProcess(t *testing.T, program string, flags ...string) (string, *
 	}
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(5*time.Second, func() { cmd.Process.Kill() })
+		kill := time.AfterFunc(patience(5*time.Second), func() { cmd.Process.Kill() })
 		cmd.Wait()
 		kill.Stop()
 		for mountedOn(t, tree) != "" {

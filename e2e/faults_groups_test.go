@@ -167,7 +167,7 @@ func start(t *testing.T, cmd []string) int {
 		in.Close()
 		select {
 		case <-ended:
-		case <-time.After(30 * time.Second):
+		case <-time.After(patience(30 * time.Second)):
 			c.Process.Kill()
 			t.Errorf("%v did not end: %s", cmd, log)
 		}

@@ -49,7 +49,7 @@ func runTests(m *testing.M) int {
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector's runtime holds up every exit by a second
 	code := m.Run()
 	left := leftovers()
-	for deadline := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(deadline); left = leftovers() {
+	for deadline := time.Now().Add(patience(5 * time.Second)); len(left) > 0 && time.Now().Before(deadline); left = leftovers() {
 		time.Sleep(20 * time.Millisecond)
 	}
 	for _, l := range left {

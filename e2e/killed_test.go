@@ -102,7 +102,7 @@ func killOne(path string) error {
 	select {
 	case <-ended:
 		return nil
-	case <-time.After(10 * time.Second):
+	case <-time.After(40 * time.Second):
 		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.Process.Pid))
 		return fmt.Errorf("a killed reader does not end:\n%s", text)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,14 @@ func rounds(n, short int) int {
 		return short
 	}
 	return n
+}
+
+// patience is how long something may take before it counts as never.
+func patience(limit time.Duration) time.Duration {
+	if testing.Short() {
+		return 4 * limit
+	}
+	return limit
 }
 
 // plain is the binary without the race detector, for tests that measure.

@@ -154,7 +154,7 @@ func pipes(t *testing.T, c *exec.Cmd) (output <-chan string, input io.Closer) {
 		in.Close()
 		select {
 		case <-ended:
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience(20 * time.Second)):
 			c.Process.Kill()
 			<-ended
 		}

@@ -187,7 +187,7 @@ func TestTopInATerminal(t *testing.T) {
 		if err != nil {
 			t.Errorf("top ended with %v:\n%q", err, written.String())
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience(10 * time.Second)):
 		cmd.Process.Kill()
 		<-done
 		t.Errorf("q does not end it:\n%q", written.String())
