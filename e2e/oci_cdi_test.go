@@ -64,6 +64,13 @@ func TestCDIGenerate(t *testing.T) {
 	if out, err := tryCommand(binary, "cdi", "generate", "--views", "run/lensfs"); err == nil || !strings.Contains(err.Error(), "not an absolute path") {
 		t.Errorf("relative views: %q, %v", out, err)
 	}
+	unread := filepath.Join(tempDir(t), "lensfs")
+	if out, err := tryCommand(binary, "cdi", "generate", "--views", d.views, "--output", unread); err == nil || !strings.Contains(err.Error(), "end in .json") {
+		t.Errorf("a name that no runtime reads: %q, %v", out, err)
+	}
+	if _, err := os.Stat(unread); err == nil {
+		t.Errorf("%s was written", unread)
+	}
 }
 
 // ociRuntimes are those that run on this host: crun refuses hybrid ones.

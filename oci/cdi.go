@@ -84,6 +84,9 @@ func HookArgs(views string) []string { return []string{"lensfs", "hook", "oci", 
 
 // WriteSpec writes a spec to a file that is never there by half: runtimes read it whenever a container starts.
 func WriteSpec(path string, text []byte) error {
+	if ext := filepath.Ext(path); ext != ".json" && ext != ".yaml" { // JSON is YAML too
+		return fmt.Errorf("%q: runtimes read only files that end in .json or .yaml", path)
+	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

@@ -58,9 +58,6 @@ func command() *cobra.Command {
 				return errors.New("--views and --plugin-dir: absolute paths, as the node has them")
 			}
 			if spec != "" {
-				if filepath.Ext(spec) != ".json" {
-					return fmt.Errorf("--cdi: %q: runtimes read only files that end in .json", spec)
-				}
 				text, err := oci.Spec(views, program, fs.Paths())
 				if err != nil {
 					return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"lensfs/fs"
@@ -39,7 +40,10 @@ func cdiGenerateCommand() *cobra.Command {
 				_, err := cmd.OutOrStdout().Write(text)
 				return err
 			}
-			return oci.WriteSpec(output, text)
+			if err := oci.WriteSpec(output, text); err != nil {
+				return fmt.Errorf("--output: %w", err)
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write to this `file`, which is replaced as a whole, instead of to standard output; runtimes look into /etc/cdi and /var/run/cdi")
