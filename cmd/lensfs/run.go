@@ -181,10 +181,15 @@ func runIn(name groupName, l limits, cfg initConfig) (status int, err error) {
 		return 0, err
 	}
 	defer release.Close()
+	ready, begins, err := os.Pipe()
+	if err != nil {
+		return 0, errors.Join(err, hold.Close())
+	}
+	defer ready.Close()
 	cmd := exec.Command("/proc/self/exe", "init")
 	cmd.Args[0] = "lensfs"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{hold}
+	cmd.ExtraFiles = []*os.File{hold, begins}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 		Pdeathsig:  unix.SIGKILL,
@@ -194,35 +199,28 @@ func runIn(name groupName, l limits, cfg initConfig) (status int, err error) {
 	defer signal.Stop(signals)
 	err = cmd.Start()
 	hold.Close()
+	begins.Close()
 	if err != nil {
 		return 0, fmt.Errorf("start the container: %w", err)
 	}
 	if err := errors.Join(group.add(cmd.Process.Pid), json.NewEncoder(release).Encode(cfg)); err != nil {
 		return 0, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
 	}
-	go forward(signals, cmd.Process)
+	told := make(chan syscall.Signal, 1)
+	go func() {
+		if s := untilReady(ready, signals); s != 0 {
+			told <- s
+			cmd.Process.Kill()
+		}
+		forward(signals, cmd.Process)
+	}()
 	if err := cmd.Wait(); err != nil && cmd.ProcessState == nil {
 		return 0, err
 	}
-	return statusOf(cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
-}
-
-// forward passes signals on. Those that a terminal sends to everybody in front of it have arrived already.
-func forward(signals <-chan os.Signal, to *os.Process) {
-	_, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS)
-	terminal := err == nil
-	for s := range signals {
-		if terminal && (s == unix.SIGINT || s == unix.SIGQUIT) {
-			continue
-		}
-		to.Signal(s) //nolint: one that has just ended needs no signal
+	select {
+	case s := <-told:
+		return 128 + int(s), nil
+	default:
+		return statusOf(cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
 	}
-}
-
-// statusOf is what a shell makes of a process's end.
-func statusOf(w syscall.WaitStatus) int {
-	if w.Signaled() {
-		return 128 + int(w.Signal())
-	}
-	return w.ExitStatus()
 }

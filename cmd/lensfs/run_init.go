@@ -22,11 +22,11 @@ func initCommand() *cobra.Command {
 		Short:  "The first process of a container, started by run",
 		Hidden: true,
 		Args:   cobra.NoArgs,
-		RunE:   func(*cobra.Command, []string) error { return runInit(os.NewFile(3, "config")) },
+		RunE:   func(*cobra.Command, []string) error { return runInit(os.NewFile(3, "config"), os.NewFile(4, "ready")) },
 	}
 }
 
-func runInit(config io.ReadCloser) error {
+func runInit(config io.ReadCloser, ready io.Closer) error {
 	if os.Getpid() != 1 {
 		return errors.New("init is started by \"lensfs run\"")
 	}
@@ -41,7 +41,7 @@ func runInit(config io.ReadCloser) error {
 	if err := unix.Sethostname([]byte(cfg.Name)); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}
-	status, err := runAsInit(cfg.Command)
+	status, err := runAsInit(cfg.Command, ready)
 	if err != nil {
 		return err
 	}
@@ -104,8 +104,9 @@ func bindFiles(from, to string) error {
 	return nil
 }
 
-// runAsInit runs the command and does what the first process of a pid namespace has to: pass signals on, and reap whoever is left.
-func runAsInit(command []string) (status int, err error) {
+// runAsInit runs the command and does what the first process of a pid namespace has to: pass signals on, from when it has closed ready, and reap whoever
+// is left.
+func runAsInit(command []string, ready io.Closer) (status int, err error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "lensfs: %v\n", err)
@@ -116,6 +117,7 @@ func runAsInit(command []string) (status int, err error) {
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	ready.Close()
 	child, err := os.StartProcess(path, command, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Env: append(os.Environ(), "container=lensfs")})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "lensfs: %v\n", err)
