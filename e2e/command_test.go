@@ -18,7 +18,7 @@ func endWithTest(t *testing.T, c *exec.Cmd) {
 	t.Cleanup(func() {
 		t.Helper()
 		c.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(patience(10*time.Second), func() { // a spinning container with a quota is slow to end, and the more so on an emulated CPU
+		kill := time.AfterFunc(patience(10*time.Second), func() {
 			c.Process.Kill()
 			t.Errorf("%v did not end when it was told to", c.Args)
 		})
