@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
 )
 
 // What is taken away comes back when it is needed, as it was: this test goes on.
@@ -18,6 +19,9 @@ func TestForgetStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		return s.RssFile
+	}
+	if err := advise(unix.MADV_POPULATE_READ); err != nil {
+		t.Fatal(err)
 	}
 	before := resident()
 	if err := ForgetStart(); err != nil {
