@@ -34,7 +34,11 @@ func TestReadersAtOneMoment(t *testing.T) {
 	c.close()
 	slices.Sort(late)
 	t.Logf("%d reads, median %v behind, most %v", len(late), late[len(late)/2], late[len(late)-1])
-	if most := late[len(late)-1]; most > momentPause/2 {
+	limit := momentPause / 2
+	if testing.Short() { // a reader that its quota stops takes up its answer, and begins to count the tick, when it goes on: after 0.1 s on an emulated CPU
+		limit = momentPause * 9 / 10
+	}
+	if most := late[len(late)-1]; most > limit {
 		t.Errorf("one was given a text of %v before it read", most)
 	}
 }
