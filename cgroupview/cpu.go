@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"lensfs/cgroupview/kfile"
@@ -116,22 +115,6 @@ func (c *Container) CPUs() (CPUSet, error) {
 		k.put(&set, now)
 	}
 	return set, err
-}
-
-// knownCPUs is a set of CPUs as it was at a moment. Of each container there is one: so no more of the set is kept than is in use, a word of 128.
-type knownCPUs struct {
-	mu   sync.Mutex
-	at   time.Time
-	bits []uint64
-}
-
-func (k *knownCPUs) put(set *CPUSet, at time.Time) {
-	k.bits, k.at = append(k.bits[:0], set.bits[:set.top]...), at
-}
-
-func (k *knownCPUs) get() (set CPUSet) {
-	set.top = copy(set.bits[:], k.bits)
-	return set
 }
 
 func (c *Container) readCPUs() (CPUSet, error) {

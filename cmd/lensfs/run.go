@@ -194,8 +194,7 @@ func runIn(name groupName, l limits, cfg initConfig) (status int, err error) {
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 		Pdeathsig:  unix.SIGKILL,
 	}
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	signals := takeSignals()
 	defer signal.Stop(signals)
 	err = cmd.Start()
 	hold.Close()

@@ -2,10 +2,18 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// takeSignals has those signals come that are passed on, from run to init and from init to the command.
+func takeSignals() chan os.Signal {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	return signals
+}
 
 // untilReady waits until init takes signals, which it then passes on to the command. Before that the kernel drops those sent to the first process of
 // a pid namespace: one that tells us to end is given back, for the command has not begun.

@@ -144,10 +144,9 @@ func (k *kernel) ask(op uint32, node uint64, in any, rest ...byte) {
 	}
 }
 
-// answer gives the status and what follows the header of the next message.
-func (k *kernel) answer() (int32, []byte) {
+// receive reads the next message and gives its length.
+func (k *kernel) receive(buf []byte) int {
 	k.t.Helper()
-	buf := make([]byte, 1<<17)
 	n, err := unix.Read(k.fd, buf)
 	for err == unix.EINTR { // Go's own signals end a read(2) that has a time limit
 		n, err = unix.Read(k.fd, buf)
@@ -155,6 +154,14 @@ func (k *kernel) answer() (int32, []byte) {
 	if err != nil || n < outHeaderBytes {
 		k.t.Fatalf("answer of %d bytes, %v", n, err)
 	}
+	return n
+}
+
+// answer gives the status and what follows the header of the next message.
+func (k *kernel) answer() (int32, []byte) {
+	k.t.Helper()
+	buf := make([]byte, 1<<17)
+	n := k.receive(buf)
 	h := (*fuse.OutHeader)(unsafe.Pointer(&buf[0]))
 	if int(h.Length) != n || h.Unique != 77 && h.Unique != 0 {
 		k.t.Fatalf("%+v on a message of %d bytes", h, n)

@@ -12,29 +12,32 @@ import (
 // (most of it: a keeper has 6 MB then, not 13) stays away, the rest comes back from the page cache when it is used.
 func ForgetStart() error {
 	debug.FreeOSMemory()
-	return advise(unix.MADV_DONTNEED)
+	if err := advise(unix.MADV_DONTNEED); err != nil {
+		return fmt.Errorf("memory of the start: %w", err)
+	}
+	return nil
 }
 
 // advise tells the kernel something about the memory in which the program's file is, and which cannot be written to: what can be has no other copy.
 func advise(advice int) error {
 	self, err := procfs.Self()
 	if err != nil {
-		return fmt.Errorf("memory of the program: %w", err)
+		return err
 	}
 	program, err := self.Executable()
 	if err != nil {
-		return fmt.Errorf("memory of the program: %w", err)
+		return err
 	}
 	maps, err := self.ProcMaps()
 	if err != nil {
-		return fmt.Errorf("memory of the program: %w", err)
+		return err
 	}
 	for _, m := range maps {
 		if m.Pathname != program || m.Perms.Write {
 			continue
 		}
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.StartAddr, m.EndAddr-m.StartAddr, uintptr(advice)); errno != 0 {
-			return fmt.Errorf("memory of the program: %w", errno)
+			return errno
 		}
 	}
 	return nil
